@@ -1,0 +1,1 @@
+"""Timed figures and repeated experiments, with their results."""

@@ -1,0 +1,1 @@
+"""Teacher-student distillation of monocular depth."""

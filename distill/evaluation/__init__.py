@@ -1,0 +1,1 @@
+"""Model and benchmark in, metric rows out."""

@@ -1,0 +1,143 @@
+"""What `distill run` runs, the seed it starts from, the record it leaves and the ways it can end."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from distill import atomic
+
+_RECORDED = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "timm",
+    "albumentations",
+    "numpy",
+    "imagecodecs",
+)
+
+
+class Job(Protocol):
+    """A frozen dataclass with everything a run needs; `run` does it."""
+
+    def run(self, out: Path, *, resume: bool = False) -> None:
+        """Do the work into `out`.
+
+        Raises:
+            GuardStop: a guard stopped the run; what was finished is kept.
+            Interrupted: SIGTERM came; a checkpoint is written.
+            PartialFailure: the work is done except for inputs that failed.
+        """
+        ...
+
+
+class GuardStop(RuntimeError):
+    """A guard stopped the run before harm was done. Exit code 3."""
+
+
+class Interrupted(RuntimeError):
+    """SIGTERM came and the state was saved. Exit code 143."""
+
+
+class PartialFailure(RuntimeError):
+    """Everything else is done, these inputs failed. Exit code 1."""
+
+    def __init__(self, failures: dict[str, str]) -> None:
+        self.failures = failures
+        lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
+        super().__init__(f"{len(failures)} input(s) failed:\n{lines}")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch once, at the start of a job; nothing else may."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - for libraries that still draw from the global state
+    torch.manual_seed(seed)  # noqa: TID251 - the one place
+
+
+@contextlib.contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Hold `out` for this process; a second job on the same folder is refused.
+
+    Raises:
+        ValueError: another process holds `out`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process is already writing to {out}; wait for it or choose another --out"
+            ) from error
+        yield
+
+
+def write_run_json(out: Path, job: Job, *, recipe: str, inputs: dict[str, Any]) -> None:
+    """Record what runs: recipe, its inputs, the resolved job, git commit, versions, machine.
+
+    The entries of earlier starts on the same folder are kept: a resumed run lists each start.
+    """
+    path = out / "run.json"
+    starts = json.loads(path.read_text())["starts"] if path.is_file() else []
+    starts.append(
+        {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "recipe": recipe,
+            "inputs": describe(inputs),
+            "job": describe(job),
+            "command": sys.argv,
+            "commit": _commit(),
+            "versions": {name: metadata.version(name) for name in _RECORDED},
+            "python": platform.python_version(),
+            "machine": f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads",
+        }
+    )
+    atomic.write_text(path, json.dumps({"starts": starts}, indent=2) + "\n")
+
+
+def describe(value: Any) -> Any:
+    """`value` as plain JSON: dataclasses and partials by their parts, functions by their name."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, partial):
+        return {"call": describe(value.func), "args": describe(value.args)} | describe(
+            value.keywords
+        )
+    if isinstance(value, dict):
+        return {str(key): describe(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [describe(entry) for entry in value]
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    return str(value)
+
+
+def _commit() -> str | None:
+    """The git commit of the source tree, `+` behind it when the tree has changes; None outside git."""
+    try:
+        git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
+        head = git(["git", "rev-parse", "HEAD"])
+        dirty = git(["git", "status", "--porcelain", "--untracked-files=no"])
+    except FileNotFoundError:
+        return None
+    if head.returncode != 0:
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -1,0 +1,1 @@
+"""The label store: float maps to bytes, bytes to shards."""

@@ -1,0 +1,1 @@
+"""What a training step minimises: batch in, terms out."""

@@ -1,0 +1,94 @@
+"""The words every part shares: what a sample holds and what a pixel's number means."""
+
+import enum
+from dataclasses import dataclass
+from typing import NotRequired, Protocol, TypedDict
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class Space(enum.Enum):
+    """What a pixel's number means and what stays unknown about it."""
+
+    METRIC_DEPTH = "metric depth"  # metres along the optical axis
+    SCALE_INVARIANT_DEPTH = "scale-invariant depth"  # depth times an unknown scale > 0
+    AFFINE_DEPTH = "affine-invariant depth"  # scale > 0 and shift unknown
+    METRIC_INVERSE_DEPTH = "metric inverse depth"  # 1/m
+    SCALE_INVARIANT_DISPARITY = "scale-invariant disparity"  # inverse depth times an unknown scale
+    AFFINE_DISPARITY = "affine-invariant disparity"  # scale > 0 and shift unknown
+    ORDINAL = "ordinal"  # only the order is known: larger is closer
+
+    @property
+    def is_inverse(self) -> bool:
+        """Whether larger numbers are closer to the camera."""
+        return self not in {Space.METRIC_DEPTH, Space.SCALE_INVARIANT_DEPTH, Space.AFFINE_DEPTH}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One image and what is known about its depth.
+
+    Attributes:
+        key: `"<data set>/<relative path>"`, the same in store, metrics, report and errors.
+        image: RGB in [0, 1].
+        target: numbers in `space`; NaN exactly where not `valid`. None for an unlabelled image.
+        valid: finite truth. None exactly when `target` is.
+        far: at infinity (sky); never in `valid`. None where the data set does not say.
+        confidence: in [0, 1], larger is surer.
+        space: what `target` means.
+        K: pinhole intrinsics in pixels, OpenCV axes, integer coordinates are pixel centres.
+    """
+
+    key: str
+    image: Float[Tensor, "3 h w"]
+    target: Float[Tensor, "h w"] | None = None
+    valid: Bool[Tensor, "h w"] | None = None
+    far: Bool[Tensor, "h w"] | None = None
+    confidence: Float[Tensor, "h w"] | None = None
+    space: Space | None = None
+    K: Float[Tensor, "3 3"] | None = None
+
+
+class Batch(TypedDict):
+    """Samples of one size, stacked; what an objective receives.
+
+    `target`, `valid` and `far` are absent when no sample is labelled; `far` is all False where a
+    data set does not mark the sky. `space` and `key` have one entry per sample. `labelled` is True
+    for samples with rendered or measured truth and False for pseudo-labels.
+    """
+
+    key: list[str]
+    image: Float[Tensor, "b 3 h w"]
+    space: list[Space | None]
+    target: NotRequired[Float[Tensor, "b h w"]]
+    valid: NotRequired[Bool[Tensor, "b h w"]]
+    far: NotRequired[Bool[Tensor, "b h w"]]
+    labelled: NotRequired[Bool[Tensor, " b"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A depth map and what its numbers mean.
+
+    Attributes:
+        values: in `space`, at the size its producer documents.
+        space: what `values` mean.
+        confidence: one number for the image in [0, 1], larger is surer; None when not estimated.
+    """
+
+    values: Float[Tensor, "h w"]
+    space: Space
+    confidence: float | None = None
+
+
+class Dataset(Protocol):
+    """Map-style and cheap to construct; heavy files open lazily, once per worker."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Sample: ...
+    def key(self, index: int) -> str:
+        """The key of sample `index`, without reading it."""
+        ...

@@ -1,0 +1,1 @@
+"""The workers that fill the label store."""

@@ -1,0 +1,1 @@
+"""How a teacher looks at an image: once, flipped, at several scales."""

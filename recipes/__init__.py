@@ -1,0 +1,1 @@
+"""Choices only: functions from inputs to jobs."""
