@@ -1,4 +1,4 @@
-"""What `distill run` runs, the seed it starts from, the record it leaves and the ways it can end."""
+"""What `distill run` runs, its seed, the record it leaves and the ways it can end."""
 
 import contextlib
 import dataclasses
@@ -104,7 +104,7 @@ def write_run_json(out: Path, job: Job, *, recipe: str, inputs: dict[str, Any]) 
             "commit": _commit(),
             "versions": {name: metadata.version(name) for name in _RECORDED},
             "python": platform.python_version(),
-            "machine": f"{platform.machine()} {platform.system()}, {torch.get_num_threads()} threads",
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         }
     )
     atomic.write_text(path, json.dumps({"starts": starts}, indent=2) + "\n")
@@ -112,26 +112,28 @@ def write_run_json(out: Path, job: Job, *, recipe: str, inputs: dict[str, Any]) 
 
 def describe(value: Any) -> Any:
     """`value` as plain JSON: dataclasses and partials by their parts, functions by their name."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
-    if isinstance(value, partial):
-        return {"call": describe(value.func), "args": describe(value.args)} | describe(
-            value.keywords
-        )
-    if isinstance(value, dict):
-        return {str(key): describe(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [describe(entry) for entry in value]
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}:{value.__qualname__}"
-    return str(value)
+    match value:
+        case str() | int() | float() | bool() | None:
+            return value
+        case partial():
+            call = {"call": describe(value.func), "args": describe(value.args)}
+            plain = call | describe(value.keywords)
+        case dict():
+            plain = {str(key): describe(entry) for key, entry in value.items()}
+        case list() | tuple():
+            plain = [describe(entry) for entry in value]
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            plain = {"type": type(value).__name__, **fields}
+        case _ if callable(value) and hasattr(value, "__qualname__"):
+            plain = f"{value.__module__}:{value.__qualname__}"
+        case _:
+            plain = str(value)
+    return plain
 
 
 def _commit() -> str | None:
-    """The git commit of the source tree, `+` behind it when the tree has changes; None outside git."""
+    """The git commit of the source tree, `+` behind it when changed; None outside git."""
     try:
         git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
         head = git(["git", "rev-parse", "HEAD"])
