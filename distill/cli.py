@@ -1,0 +1,201 @@
+"""The `distill` program: one verb per thing to do, one example in each verb's help.
+
+Exit codes: 0 done; 1 finished with inputs that failed (named); 2 wrong usage or input; 3 stopped
+by a guard; 143 after SIGTERM with a checkpoint written.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import logging
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill import job as jobs
+from distill import recipe as recipes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    args = _parser().parse_args(arguments)
+    try:
+        args.verb(args)
+    except jobs.PartialFailure as error:
+        return _fail(str(error), 1)
+    except jobs.GuardStop as error:
+        return _fail(f"stopped: {error}", 3)
+    except jobs.Interrupted as error:
+        return _fail(str(error), 143)
+    except (ValueError, OSError, ImportError) as error:
+        return _fail(f"error: {error}", 2)
+    return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    """Build the recipe's job, record what runs, and run it."""
+    recipe = recipes.load(args.recipe)
+    job, inputs = recipes.build(recipe, data=args.data, settings=_settings(args.set))
+    if jobs.is_main_process():
+        args.out.mkdir(parents=True, exist_ok=True)
+        jobs.write_run_json(args.out, job, recipe=args.recipe, inputs=inputs)
+    job.run(args.out, resume=args.resume)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print every value a recipe decides, with its source."""
+    recipe = recipes.load(args.recipe)
+    job, _ = recipes.build(recipe, data=Path("DATA"), settings=_settings(args.set))
+    print(recipes.explain(recipe, job))
+
+
+def list_recipes(_: argparse.Namespace) -> None:
+    """Print every shipped recipe with its first line."""
+    package = importlib.import_module("recipes")
+    for module in pkgutil.iter_modules(package.__path__):
+        for recipe in recipes.recipes_of(importlib.import_module(f"recipes.{module.name}")):
+            first = (recipe.__doc__ or "").strip().splitlines()[0]
+            print(f"recipes.{module.name}:{recipe.__name__:<24} {first}")
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Convert weights between the official layout and transformers."""
+    from distill.export import convert as convert_weights
+
+    convert_weights(args.source, args.target, kind=args.kind, to=args.to, max_depth=args.max_depth)
+    print(args.target)
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Write the depth of each image."""
+    from distill.predict import predict as predict_images
+
+    with contextlib.suppress(BrokenPipeError):
+        for written in predict_images(args.model, args.inputs, args.out, npy=args.npy):
+            print(written)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Score a model on a benchmark."""
+    from distill.evaluation.evaluate import EvaluateJob
+
+    EvaluateJob(model=args.model, benchmark=args.benchmark, data=args.data).run(args.out)
+    print((args.out / "summary.json").read_text(), end="")
+
+
+def labels(args: argparse.Namespace) -> None:
+    """Verify, count or show a label store."""
+    from distill.labels import inspection
+
+    if args.action == "verify":
+        inspection.verify(args.store)
+        print(f"{args.store}: every shard and label matches its checksum")
+    elif args.action == "stats":
+        print(json.dumps(inspection.stats(args.store), indent=2))
+    else:
+        print(inspection.show(args.store, args.out or args.store / "sheet.png", key=args.key))
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write one HTML page about a run."""
+    from distill.report.page import write_report
+
+    print(write_report(args.run))
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"distill: {message}", file=sys.stderr)
+    return code
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, str]:
+    """`["a=1", "b=2"]` as a dictionary.
+
+    Raises:
+        ValueError: an entry has no `=`, or a name comes twice.
+    """
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set {pair}: write NAME=VALUE")
+        if name in settings:
+            raise ValueError(f"--set {name} is given twice")
+        settings[name] = value
+    return settings
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="distill", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, function, example: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name, help=function.__doc__, description=function.__doc__, epilog=f"Example: {example}"
+        )
+        added.set_defaults(verb=function)
+        return added
+
+    added = verb("run", run, "distill run recipes.student:vits --data photos --out runs/student")
+    added.add_argument("recipe", metavar="MODULE:FUNCTION")
+    added.add_argument("--data", type=Path, help="the folder the recipe reads")
+    added.add_argument("--out", type=Path, required=True, help="the folder the run writes")
+    added.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    _add_set(added)
+
+    added = verb("show", show, "distill show recipes.student:vits")
+    added.add_argument("recipe", metavar="MODULE:FUNCTION")
+    _add_set(added)
+    verb("list", list_recipes, "distill list")
+
+    added = verb(
+        "convert",
+        convert,
+        "distill convert depth_anything_v2_vits.pth models/v2-small --as depth-anything-v2",
+    )
+    added.add_argument("source", type=Path, metavar="IN")
+    added.add_argument("target", type=Path, metavar="OUT")
+    kinds = ["depth-anything-v1", "depth-anything-v2", "dinov2"]
+    added.add_argument("--as", dest="kind", choices=kinds, required=True)
+    added.add_argument("--to", choices=["transformers", "official"], default="transformers")
+    added.add_argument("--max-depth", type=float, help="metres; makes the model a metric one")
+
+    added = verb("predict", predict, "distill predict --model runs/student/model a.jpg --out maps")
+    added.add_argument("--model", required=True, metavar="DIR|ID")
+    added.add_argument("inputs", type=Path, nargs="+", metavar="IMAGE|FOLDER")
+    added.add_argument("--out", type=Path, required=True)
+    added.add_argument("--npy", action="store_true", help="also write float32 arrays")
+
+    added = verb(
+        "evaluate",
+        evaluate,
+        "distill evaluate --model runs/student/model --benchmark kitti --data kitti --out scores",
+    )
+    added.add_argument("--model", required=True, metavar="DIR|ID")
+    added.add_argument("--benchmark", required=True, metavar="NAME")
+    added.add_argument("--data", type=Path)
+    added.add_argument("--out", type=Path, required=True)
+
+    added = verb("labels", labels, "distill labels verify runs/labels")
+    added.add_argument("action", choices=["verify", "stats", "show"])
+    added.add_argument("store", type=Path)
+    added.add_argument("--key", help="show: this label only")
+    added.add_argument("--out", type=Path, help="show: the picture to write")
+
+    added = verb("report", report, "distill report runs/student")
+    added.add_argument("run", type=Path)
+    return parser
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the recipe or a scalar field of its job",
+    )

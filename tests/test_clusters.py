@@ -1,0 +1,35 @@
+"""Every launch file parses as Accelerate reads it and says what its name says."""
+
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+CLUSTERS = sorted((Path(__file__).parent.parent / "recipes" / "clusters").glob("*.yaml"))
+EXPECTED = {  # name: kind, machines, processes
+    "one_gpu": ("NO", 1, 1),
+    "eight_gpus": ("MULTI_GPU", 1, 8),
+    "teacher_vitg_4x8": ("FSDP", 4, 32),
+    "labelling_4x8": ("MULTI_GPU", 4, 32),
+    "two_cpu_processes": ("MULTI_GPU", 1, 2),
+}
+
+
+def test_every_file_is_expected():
+    assert {path.stem for path in CLUSTERS} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("path", CLUSTERS, ids=lambda path: path.stem)
+def test_launch_file(path: Path):
+    config = load_config_from_file(str(path))
+    kind = getattr(config.distributed_type, "value", config.distributed_type)
+    assert (kind, config.num_machines, config.num_processes) == EXPECTED[path.stem]
+    assert config.use_cpu is False  # true would make each process believe it is alone
+
+
+def test_fsdp_wraps_the_encoder_blocks():
+    from transformers.models.dinov2 import modeling_dinov2
+
+    path = next(path for path in CLUSTERS if path.stem == "teacher_vitg_4x8")
+    fsdp = load_config_from_file(str(path)).fsdp_config
+    assert hasattr(modeling_dinov2, fsdp["fsdp_transformer_layer_cls_to_wrap"])
