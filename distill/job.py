@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import platform
 import random
 import subprocess
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ _RECORDED = (
 )
 
 
+@runtime_checkable
 class Job(Protocol):
     """A frozen dataclass with everything a run needs; `run` does it."""
 
@@ -67,6 +69,11 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - for libraries that still draw from the global state
     torch.manual_seed(seed)  # noqa: TID251 - the one place
+
+
+def is_main_process() -> bool:
+    """Whether this process is the first of its launch, as torchrun and Accelerate number them."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextlib.contextmanager

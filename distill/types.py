@@ -2,7 +2,7 @@
 
 import enum
 from dataclasses import dataclass
-from typing import NotRequired, Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -82,6 +82,7 @@ class Prediction:
     confidence: float | None = None
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Map-style and cheap to construct; heavy files open lazily, once per worker."""
 

@@ -1,0 +1,113 @@
+"""Recipes by name: loading, parsing settings by annotation, errors that name the remedy."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+
+from distill import recipe
+
+SOURCE = '''
+"""A recipe file."""
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Nap:
+    """Sleeps."""
+
+    where: Path
+    minutes: Annotated[int, "Dement 1999, table 2"] = 20
+    deep: bool = False
+    ratio: float | None = None
+    parts: tuple[int, ...] = (1, 2)
+
+    def run(self, out, *, resume=False):
+        (out / "slept").write_text(str(self.minutes))
+
+
+def nap(data: Path, *, bed: Path | None = None, pillows: int = 1) -> Nap:
+    """A nap after lunch."""
+    return Nap(where=bed or data)
+
+
+def _private() -> Nap: ...
+'''
+
+
+@pytest.fixture
+def nap(tmp_path: Path):
+    (tmp_path / "sleep.py").write_text(SOURCE)
+    return f"{tmp_path / 'sleep.py'}:nap"
+
+
+def test_settings_fill_parameters_then_the_jobs_scalars(nap: str):
+    settings = {"bed": "sofa", "minutes": "5", "deep": "true", "ratio": "none"}
+    job, inputs = recipe.build(recipe.load(nap), data=Path("d"), settings=settings)
+    assert inputs == {"data": Path("d"), "bed": Path("sofa")}
+    assert dataclasses.asdict(job) == {
+        "where": Path("sofa"),
+        "minutes": 5,
+        "deep": True,
+        "ratio": None,
+        "parts": (1, 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"minuts": "5"}, "did you mean 'minutes'"),
+        ({"minutes": "soon"}, "minutes=soon: not a valid int"),
+        ({"deep": "1"}, "deep=1: not a valid bool"),
+        ({"parts": "1"}, "nothing is called 'parts'"),
+        ({"zzz": "1"}, "there are"),
+    ],
+)
+def test_a_wrong_setting_is_named(nap: str, settings: dict[str, str], message: str):
+    with pytest.raises(ValueError, match=message):
+        recipe.build(recipe.load(nap), data=Path("d"), settings=settings)
+
+
+def test_missing_data_is_named(nap: str):
+    with pytest.raises(ValueError, match="--data"):
+        recipe.build(recipe.load(nap), data=None, settings={})
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("recipes.student", ValueError, "not MODULE:FUNCTION"),
+        ("recipes.nowhere:f", FileNotFoundError, "no module 'recipes.nowhere'"),
+        ("no/such/file.py:f", FileNotFoundError, "no recipe file"),
+    ],
+)
+def test_a_wrong_name_is_named(name: str, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        recipe.load(name)
+
+
+def test_a_wrong_function_names_the_nearest_and_hides_private_ones(nap: str):
+    with pytest.raises(ValueError, match="did you mean 'nap'"):
+        recipe.load(nap.replace(":nap", ":nip"))
+    with pytest.raises(ValueError, match="no recipe '_private'"):
+        recipe.load(nap.replace(":nap", ":_private"))
+
+
+def test_explain_prints_values_and_sources(nap: str):
+    function = recipe.load(nap)
+    job, _ = recipe.build(function, data=Path("DATA"), settings={"minutes": "7"})
+    text = recipe.explain(function, job)
+    assert "A nap after lunch." in text
+    assert "minutes = 7   # Dement 1999, table 2" in text
+    assert "pillows = 1" in text
+    assert "data = required" in text
+
+
+def test_annotations_of_any_depth_are_opened():
+    hint = Annotated[int | None, "why"]
+    assert recipe._parse("none", hint, "x") is None
+    assert recipe._parse("3", hint, "x") == 3
