@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from distill import atomic
 
@@ -74,6 +75,24 @@ def seed_everything(seed: int) -> None:
 def is_main_process() -> bool:
     """Whether this process is the first of its launch, as torchrun and Accelerate number them."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def processes() -> PartialState:
+    """This launch's processes; without a GPU they meet over gloo.
+
+    Accelerate's own default leaves processes on the CPU each believing they are alone, unless told.
+
+    Raises:
+        ValueError: the launcher started more processes than have met.
+    """
+    state = PartialState(cpu=not torch.cuda.is_available())
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if state.num_processes != started:
+        raise ValueError(
+            f"{started} processes were launched but {state.num_processes} met; start them with "
+            "torchrun or a launch file of recipes/clusters"
+        )
+    return state
 
 
 @contextlib.contextmanager
