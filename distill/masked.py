@@ -1,0 +1,97 @@
+"""Statistics over the valid pixels of each sample.
+
+Everything is per sample: `(b, h, w)` in, `(b,)` out, without a loop over the batch and without
+waiting for the device. What lies outside `valid` may be NaN or infinite and receives no gradient;
+a sample with nothing valid gives 0 with a gradient of 0. Half precision is computed in float32.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+EPS = 1e-6  # a mean absolute deviation below this is that of a constant map
+MIN_PIXELS = 10  # fewer valid pixels than this do not make a sample
+
+
+def fill(
+    values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"], value: float = 0.0
+) -> Float[Tensor, "b h w"]:
+    """`values` in at least float32 with `value` where not `valid`."""
+    return torch.where(valid, full_precision(values), value)
+
+
+def count(valid: Bool[Tensor, "b h w"]) -> Int[Tensor, " b"]:
+    """Number of valid pixels."""
+    return valid.flatten(1).sum(dim=1)
+
+
+def mean(values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    """Mean over the valid pixels; 0 where there are none."""
+    return fill(values, valid).flatten(1).sum(dim=1) / count(valid).clamp(min=1)
+
+
+def median(values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    """Median over the valid pixels, the lower middle one of an even number; 0 where there are none.
+
+    The gradient goes to the pixel that is the median.
+    """
+    middle = fill(values, valid, torch.nan).flatten(1).nanmedian(dim=1).values
+    return torch.where(count(valid) > 0, middle, 0.0)
+
+
+def mad(values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
+    """Mean absolute deviation from the median over the valid pixels; 0 where there are none."""
+    return mean((full_precision(values) - median(values, valid)[:, None, None]).abs(), valid)
+
+
+@torch.no_grad()
+def smallest(
+    values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"], fraction: float
+) -> Bool[Tensor, "b h w"]:
+    """The `floor(fraction * M)` smallest of the M valid pixels, at least one, no gradient.
+
+    Pixels equal to the last of them are in as well, so of a constant map all are.
+
+    Raises:
+        ValueError: `fraction` outside [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"smallest: fraction is {fraction}; it must lie in [0, 1]")
+    ranked = fill(values, valid, torch.inf).flatten(1).sort(dim=1).values
+    kept = (fraction * count(valid).double() + 1e-6).long()  # 0.7 * 10 must not become 6
+    last = ranked.gather(1, (kept - 1).clamp(min=0)[:, None])
+    return valid & ~(values > last[:, None])
+
+
+@torch.no_grad()
+def quantile(
+    values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"], fraction: float
+) -> Float[Tensor, " b"]:
+    """Quantile over the valid pixels, linear between neighbours, in float64 and without a gradient.
+
+    0 where nothing is valid.
+
+    Raises:
+        ValueError: `fraction` outside [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"quantile: fraction is {fraction}; it must lie in [0, 1]")
+    ranked = fill(values, valid, torch.inf).flatten(1).sort(dim=1).values
+    place = fraction * (count(valid) - 1).clamp(min=0).double()
+    low = ranked.gather(1, place.floor().long()[:, None])[:, 0].double()
+    high = ranked.gather(1, place.ceil().long()[:, None])[:, 0].double()
+    return torch.where(count(valid) > 0, torch.lerp(low, high, place.frac()), 0.0)
+
+
+def enough(target: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Bool[Tensor, " b"]:
+    """Whether a sample says anything up to scale and shift: `MIN_PIXELS` valid and not constant.
+
+    A sample that does not has a loss of 0; the objective leaves it out of the mean over samples.
+    A NaN among the valid pixels counts as enough: it must reach the loss and stop the run.
+    """
+    return (count(valid) >= MIN_PIXELS) & ~(mad(target, valid) <= EPS)
+
+
+def full_precision(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """`values` in at least float32: what autocast made of them is too coarse for statistics."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

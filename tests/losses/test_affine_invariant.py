@@ -1,0 +1,108 @@
+from functools import partial
+
+import pytest
+import torch
+from contracts import check_loss
+
+from distill.losses.affine_invariant import affine_invariant
+
+# test vectors T1 and T1b with each pixel three times: the statistics stay, and 15 pixels are enough
+PRED, TARGET = [[0.0, 1.0, 1.0, 3.0, 7.0]] * 3, [[1.0, 2.0, 3.0, 4.0, 10.0]] * 3
+
+
+def affine(pred):
+    return 3 * pred + 7
+
+
+@pytest.mark.parametrize("trim", [0.0, 0.2])
+def test_contract(trim):
+    # T1: residuals .353535 .454545 0 .656566 .151515, three each; without a fifth the three
+    # largest are gone
+    value = {0.0: 0.3232323, 0.2: (0.353535 + 0.454545 + 0.151515) / 4}[trim]
+    check_loss(
+        partial(affine_invariant, trim=trim), invariances=[affine], example=(PRED, TARGET, value)
+    )
+
+
+def test_masked_vector():
+    pred, target = torch.tensor([PRED]), torch.tensor([TARGET])
+    valid = torch.ones_like(pred, dtype=torch.bool)
+    valid[:, :, -1] = False
+    assert affine_invariant(pred, target, valid).item() == pytest.approx(0.5)
+
+
+def test_target_may_have_any_scale_and_shift_but_not_the_other_sign():
+    # test vector T1c
+    pred, target = torch.tensor([PRED]), torch.tensor([TARGET])
+    valid = torch.ones_like(pred, dtype=torch.bool)
+    value = affine_invariant(pred, target, valid).item()
+    assert affine_invariant(pred, (target - 1) / 9, valid).item() == pytest.approx(value)
+    assert affine_invariant(-pred, target, valid).item() == pytest.approx(2.0)
+
+
+def test_trim_drops_the_largest_of_each_sample():
+    """Two of 21 pixels differ, by amounts that leave median 0 and mean deviation 20/21."""
+    target = torch.tensor([-1.0] * 10 + [0.0] + [1.0] * 10).view(1, 1, 21)
+    pred = target.clone()
+    pred[..., [0, 20]] += 0.5
+    valid = torch.ones_like(pred, dtype=torch.bool)
+    assert affine_invariant(pred, target, valid).item() == pytest.approx(2 * 0.5 / 20)
+    maps = torch.cat([pred, target]), torch.cat([target, target]), valid.repeat(2, 1, 1)
+    assert affine_invariant(*maps, trim=0.1).tolist() == [0, 0]
+
+
+def test_trim_keeps_the_rounded_down_share():
+    generator = torch.Generator().manual_seed(0)
+    for count in (10, 11, 20, 21, 999, 1000):
+        pred, target = torch.rand(2, 1, 1, count, generator=generator)
+        pred.requires_grad_()
+        valid = torch.ones_like(target, dtype=torch.bool)
+        residual = _residuals(pred.detach(), target, valid)
+        kept = residual.sort().values[: count * 9 // 10]
+        value = affine_invariant(pred, target, valid, trim=0.1)
+        assert value.item() == pytest.approx(kept.mean().item(), rel=1e-5)
+
+
+def _residuals(pred, target, valid):
+    def normalised(x):
+        x = x[valid].double()
+        return (x - x.median()) / (x - x.median()).abs().mean()
+
+    return (normalised(pred) - normalised(target)).abs()
+
+
+def test_equal_residuals_are_all_kept():
+    # test vector T3, second half: a mirrored two-valued map has the residual 2 everywhere
+    target = torch.tensor([[[-1.0, 1.0] * 10]])
+    pred = (-target).requires_grad_()
+    valid = torch.ones_like(target, dtype=torch.bool)
+    value = affine_invariant(pred, target, valid, trim=0.1)
+    assert value.item() == pytest.approx(affine_invariant(pred, target, valid).item())
+    assert value.item() > 0
+    (gradient,) = torch.autograd.grad(value.sum(), pred)
+    assert gradient.isfinite().all()
+
+
+def test_statistics_come_from_all_valid_pixels():
+    """Doubling the differences that are dropped changes the others through the deviation."""
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.rand(2, 1, 5, 20, generator=generator)
+    valid = torch.ones_like(target, dtype=torch.bool)
+    value = affine_invariant(pred, target, valid, trim=0.1)
+    pred[0, 0, 0] = 50.0
+    assert affine_invariant(pred, target, valid, trim=0.1).item() != pytest.approx(value.item())
+
+
+def test_constant_target_has_no_loss_and_no_gradient():
+    pred = torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    value = affine_invariant(pred, torch.full((1, 4, 5), 0.3), torch.ones(1, 4, 5) > 0)
+    (gradient,) = torch.autograd.grad(value.sum(), pred)
+    assert value.item() == 0
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("trim", [-0.1, 1.0])
+def test_trim_out_of_bounds_is_refused(trim):
+    maps = torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="affine_invariant: trim is"):
+        affine_invariant(maps, maps, maps > 0, trim=trim)

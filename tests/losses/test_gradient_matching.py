@@ -1,0 +1,59 @@
+import pytest
+import torch
+from contracts import check_loss
+
+from distill import alignment
+from distill.losses import gradient_matching as module
+from distill.losses.gradient_matching import gradient_matching
+
+# of these 12 pixels the median is 0 and the mean deviation 1, for both maps
+PRED = [[0.0, 3.0, 0.0, -3.0], [0.0, 3.0, 0.0, -3.0], [0.0, 0.0, 0.0, 0.0]]
+TARGET = [[0.0, 3.0, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0], [0.0, -3.0, 0.0, -3.0]]
+
+
+def test_contract():
+    # difference: rows (0 0 0 -3) (0 0 0 -3) (0 3 0 3); level 0: across 3 + 3 + 9, down 0 + 3 + 6,
+    # over 12; level 1 keeps (0 0) (0 0), level 2 and 3 keep one pixel
+    check_loss(
+        gradient_matching,
+        invariances=[lambda pred: 3 * pred + 7],
+        example=(PRED, TARGET, (15 + 9) / 12),
+    )
+
+
+def test_vector_on_given_differences(monkeypatch):
+    # test vector T4
+    i, j = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    difference = ((i * j) % 5).float()[None]
+    valid = torch.ones(1, 8, 8, dtype=torch.bool)
+    _given(monkeypatch, difference)
+    assert gradient_matching(difference, difference, valid).item() == pytest.approx(5.6875)
+    assert gradient_matching(difference, difference, valid, scales=1).item() == 2.5625
+    valid[:, 2:4, 3:6] = False
+    assert gradient_matching(difference, difference, valid).item() == pytest.approx(5.1436782)
+
+
+def _given(monkeypatch, difference):
+    def normalised_difference(pred, target, valid):
+        return torch.where(valid, difference, 0.0), valid
+
+    monkeypatch.setattr(module.alignment, "normalised_difference", normalised_difference)
+    assert alignment.normalised_difference is normalised_difference
+
+
+def test_no_difference_straddles_invalid_pixels():
+    """Two flat halves a step apart, the border between them invalid: no gradient to match."""
+    pred = torch.zeros(1, 6, 7)
+    pred[:, :, 4:] = 5.0
+    target = torch.arange(42.0).view(1, 6, 7) * 0
+    target[:, :, 4:] = -5.0
+    valid = torch.ones_like(pred, dtype=torch.bool)
+    assert gradient_matching(pred, target, valid, scales=1).item() > 0
+    valid[:, :, 3] = False
+    assert gradient_matching(pred, target, valid, scales=1).item() == 0
+
+
+def test_no_scales_are_refused():
+    maps = torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="scales is 0; it must be at least 1"):
+        gradient_matching(maps, maps, maps > 0, scales=0)
