@@ -1,0 +1,270 @@
+"""Pixels from files: photographs as they come, 16-bit PNG, HDF5, and the listing of a folder.
+
+Everything a file can do wrong becomes a `ValueError` that names it; a missing file stays a
+`FileNotFoundError`.
+"""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import imagecodecs
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from distill import atomic
+from distill.types import Sample, Space
+
+MAX_PIXELS = 89_478_485  # Pillow's own warning threshold; as float32 RGB this is 1 GiB
+# raster formats of photographs; above all not EPS, for which Pillow starts Ghostscript
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),
+    *("QOI", "SGI", "TGA", "TIFF", "WEBP"),
+)
+_UPRIGHT = {  # EXIF orientation -> what turns the stored pixels upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# what Pillow's decoders raise on damaged files
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError),
+    *(OverflowError, NotImplementedError, struct.error, zlib.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+
+
+def read_image(source: Path | bytes, *, name: str | None = None) -> Float[Tensor, "3 h w"]:
+    """A photograph as RGB in [0, 1], upright; see `read_pil`. 16-bit grey keeps its 16 bits.
+
+    Raises:
+        ValueError: see `read_pil`.
+        FileNotFoundError: there is no such file.
+    """
+    image = _open(source, _name(source, name))
+    if _is_16_bit(image):
+        grey = torch.from_numpy(_grey_16(image, _name(source, name)).astype(np.float32) / 65535)
+        return grey.expand(3, -1, -1).contiguous()
+    pixels = np.asarray(_rgb(image))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
+
+
+def read_pil(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+    """A photograph as an 8-bit RGB Pillow image.
+
+    Turned upright by its EXIF orientation; transparency is laid over white; grey, palette, CMYK
+    and 16-bit grey become RGB; of an animation the first frame. Colour profiles are not applied.
+
+    Args:
+        source: a path, or the bytes of a file.
+        name: what errors call it; the path by default.
+
+    Raises:
+        ValueError: it is empty, cut off or damaged, no known format, more than `MAX_PIXELS`, or
+            its numbers have no fixed range.
+        FileNotFoundError: there is no such file.
+    """
+    image = _open(source, _name(source, name))
+    if not _is_16_bit(image):
+        return _rgb(image)
+    grey = np.round(_grey_16(image, _name(source, name)) / 257).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def read_png16(path: Path) -> NDArray[np.uint16]:
+    """A 16-bit grey PNG, exactly, (h, w).
+
+    Raises:
+        ValueError: it is no PNG, damaged, too large, or not 16-bit grey.
+        FileNotFoundError: there is no such file.
+    """
+    data = path.read_bytes()
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 26:
+        raise ValueError(f"{path}: not a PNG file ({len(data)} bytes)")
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    _check_size(str(path), width, height)
+    if (depth, colour) != (16, 0):
+        raise ValueError(
+            f"{path}: expected 16-bit grey, got {depth} bits, PNG colour type {colour}"
+        )
+    try:
+        return imagecodecs.png_decode(data)
+    except imagecodecs.PngError as error:
+        raise ValueError(f"{path}: damaged PNG: {error}") from error
+
+
+def write_png16(path: Path, values: NDArray[np.uint16]) -> None:
+    """Write (h, w) as a 16-bit grey PNG, atomically.
+
+    Raises:
+        ValueError: `values` is not a two-dimensional uint16 array.
+    """
+    if values.dtype != np.uint16 or values.ndim != 2:
+        raise ValueError(f"{path}: needs uint16 (h, w), got {values.dtype} {values.shape}")
+    atomic.write_bytes(path, bytes(imagecodecs.png_encode(np.ascontiguousarray(values))))
+
+
+def read_hdf5(path: Path) -> NDArray[np.generic]:
+    """The array `dataset` of an HDF5 file, in its own type.
+
+    Raises:
+        ValueError: it is no HDF5 file, damaged, or holds no array of that name.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:  # locks fail on read-only mounts
+            found = file.get("dataset")
+            if not isinstance(found, h5py.Dataset):
+                raise ValueError(f"{path}: no array named `dataset`, only {sorted(file)}")
+            return np.asarray(found[()])
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: damaged or no HDF5 file: {error}") from error
+
+
+def metric_sample(
+    key: str,
+    image: Float[Tensor, "3 h w"],
+    depth: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    *,
+    far: NDArray[np.bool_] | None = None,
+    K: Float[Tensor, "3 3"] | None = None,
+) -> Sample:
+    """A labelled sample: `depth` in metres, NaN outside `valid`.
+
+    Raises:
+        ValueError: image and depth differ in size, as when one was resized alone.
+    """
+    if depth.shape != image.shape[1:]:
+        raise ValueError(
+            f"{key}: depth {depth.shape} but image {tuple(image.shape[1:])}; "
+            "export both at one size again"
+        )
+    return Sample(
+        key=key,
+        image=image,
+        target=torch.from_numpy(np.where(valid, depth, np.float32(np.nan))),
+        valid=torch.from_numpy(valid),
+        far=None if far is None else torch.from_numpy(far),
+        space=Space.METRIC_DEPTH,
+        K=None if K is None else K.float(),
+    )
+
+
+def list_images(root: Path) -> Iterator[str]:
+    """Relative posix paths of all images below `root`, in sorted order, one folder in memory.
+
+    Hidden files and folders are left out; links to folders are followed, but never in a circle.
+
+    Raises:
+        FileNotFoundError: `root` is not a folder.
+        ValueError: a file name is not valid UTF-8.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder of images")
+    Image.init()
+    suffixes = {s for s, name in Image.registered_extensions().items() if name in FORMATS}
+    yield from _walk(root, "", tuple(suffixes), (_identity(root),))
+
+
+def _walk(
+    folder: Path, prefix: str, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...]
+) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        # a folder sorts with its slash, which makes the whole walk sorted by relative path
+        found = sorted(e.name + "/" * e.is_dir() for e in entries if not e.name.startswith("."))
+    for name in found:
+        if not name.isascii():
+            _check_utf8(folder, name)
+        if not name.endswith("/"):
+            if name.lower().endswith(suffixes):
+                yield prefix + name
+        elif (identity := _identity(folder / name)) not in above:
+            yield from _walk(folder / name, prefix + name, suffixes, (*above, identity))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _check_utf8(folder: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{folder}: the file name {name!r} is not UTF-8; rename it") from error
+
+
+def _name(source: Path | bytes, name: str | None) -> str:
+    return name or (str(source) if isinstance(source, Path) else f"<{len(source)} bytes>")
+
+
+def _open(source: Path | bytes, name: str) -> Image.Image:
+    """Decoded and upright, in the file's own mode."""
+    if isinstance(source, Path) and not source.is_file():
+        raise FileNotFoundError(f"{name}: no such file")
+    try:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(stream, formats=FORMATS) as image:
+            _check_size(name, *image.size)
+            image.load()
+            if image.mode == "F":
+                raise _Refused(f"{name}: float pixels have no range; save it with 16 bits")
+            turn = _UPRIGHT.get(_orientation(image))  # read late: TIFF turns itself while loading
+            return image if turn is None else image.transpose(turn)
+    except _Refused:
+        raise
+    except _DAMAGE as error:
+        raise ValueError(f"{name}: damaged, or not an image: {error}") from error
+
+
+class _Refused(ValueError):
+    """So that a sentence about what we do not take is not wrapped in another about damage."""
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(0x0112, 1)
+    except _DAMAGE:
+        return 1  # as other viewers do: what is unreadable in the metadata turns nothing
+
+
+def _check_size(name: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise _Refused(
+            f"{name}: {width} x {height} = {width * height} pixels, more than the bound of "
+            f"{MAX_PIXELS}; make it smaller first"
+        )
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _grey_16(image: Image.Image, name: str) -> NDArray[np.integer]:
+    grey = np.asarray(image)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise ValueError(f"{name}: grey from {grey.min()} to {grey.max()}; save it with 16 bits")
+    return grey
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
