@@ -1,0 +1,89 @@
+"""Protocols are data that say what they mean; each benchmark has one."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.evaluation.benchmarks import (
+    BENCHMARKS,
+    GARG,
+    KITTI_EIGEN,
+    Alignment,
+    Crop,
+    Protocol,
+    find,
+    measured_pixels,
+)
+
+
+def test_names_and_ids_are_unique():
+    names = [b.name for b in BENCHMARKS]
+    assert len(set(names)) == len(names)
+    protocols = [p for b in BENCHMARKS for p in (b.protocol, b.other_list) if p]
+    assert len({p.id for p in protocols}) == len(protocols)
+    assert len({p.as_json()["sha256"] for p in protocols}) == len(protocols)
+
+
+def test_the_text_says_everything_that_decides_the_number():
+    text = find("kitti").protocol.text
+    for said in ("kitti652.garg.disp.v1", "above 0.001 m", "below 80 m", "garg crop", "0.0125 1/m",
+                 "disparity (1/depth)", "mean over images", "fewer than 10"):  # fmt: skip
+        assert said in text
+    assert "1/(largest true depth)" in find("photos").protocol.text
+    assert "clipped to 0.001-1000 m" in find("rgb-depth-metric").protocol.text
+
+
+def test_the_hash_follows_every_field_and_nothing_else():
+    protocol = find("photos").protocol
+    assert protocol.as_json() == dataclasses.replace(protocol).as_json()
+    changed = dataclasses.replace(protocol, min_pixels=11)
+    assert changed.as_json()["sha256"] != protocol.as_json()["sha256"]
+    # pinned: a change of meaning needs a new id, and then a new line here
+    assert find("kitti").protocol.as_json()["sha256"].startswith(KITTI_SHA256)
+
+
+KITTI_SHA256 = "ed5eea76"
+
+
+def test_only_the_published_number_of_images_carries_the_published_id():
+    kitti = find("kitti")
+    assert kitti.protocol_for(652).id == "kitti652.garg.disp.v1"
+    assert kitti.protocol_for(3).id == "kitti.garg.disp.v1"
+    assert find("photos").protocol_for(3).id == "photos.disp.v1"
+
+
+@pytest.mark.parametrize(
+    ("crop", "rows", "cols"),
+    [(GARG, (153, 371), (44, 1197)), (KITTI_EIGEN, (124, 342), (44, 1197))],
+)
+def test_crops_on_a_kitti_frame(crop: Crop, rows, cols):
+    protocol = dataclasses.replace(find("kitti").protocol, crop=crop)
+    everywhere = torch.ones(375, 1242, dtype=torch.bool)
+    measured = measured_pixels(torch.full((375, 1242), 5.0), everywhere, protocol)
+    assert (measured.any(1).nonzero().min(), measured.any(1).nonzero().max() + 1) == rows
+    assert (measured.any(0).nonzero().min(), measured.any(0).nonzero().max() + 1) == cols
+
+
+def test_a_floor_belongs_to_a_fit_in_disparity():
+    with pytest.raises(ValueError, match="needs a floor"):
+        Protocol(id="x", dataset="", alignment=Alignment.DISPARITY, source="")
+    with pytest.raises(ValueError, match="takes none"):
+        Protocol(id="x", dataset="", alignment=Alignment.DEPTH, floor=0.1, source="")
+
+
+def test_find_lists_what_there_is():
+    with pytest.raises(ValueError, match="there are photos, kitti, rgb-depth"):
+        find("kiti")
+
+
+def test_a_missing_folder_is_named_with_what_it_should_hold(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"give --data DIR holding rgb/NAME.*256 m"):
+        find("kitti").folder(None)
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; it should hold rgb/"):
+        find("kitti").folder(tmp_path / "nowhere")
+    assert find("kitti").folder(tmp_path) == tmp_path
+    home = find("photos").home
+    assert home is not None
+    assert home.parts[-2:] == ("photos", "evaluation")
