@@ -8,7 +8,7 @@ the picture grey + alpha: alpha 0, code 0.
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import imagecodecs
 import numpy as np
@@ -18,6 +18,7 @@ _BOX = struct.Struct(">I4sffI")  # length, type, minimum, maximum, levels
 _TYPE = b"dmap"
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Writes maps as bytes that `decode` reads; `error_bound` is relative to a map's range."""
 
