@@ -1,9 +1,16 @@
 """Contracts: one test body for every loss, data set and model."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 
+import pytest
 import torch
+from scenes import Scene
 from torch import Tensor
+
+from distill import geometry
+from distill.types import Dataset, Sample, Space
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -111,3 +118,81 @@ def _check_precision(loss: Loss) -> None:
 def _check_no_wait(loss: Loss) -> None:
     """The meta device holds no numbers: reading one, or a shape that depends on one, raises."""
     assert loss(*(x.to("meta") for x in _maps())).shape == (2,)
+
+
+def check_dataset(
+    build: Callable[[], Dataset],
+    scenes: Mapping[str, Scene],
+    *,
+    space: Space | None,
+    depth_tolerance: float = 1e-5,
+    image_tolerance: float = 0.01,
+) -> None:
+    """What every data set promises, on a miniature that a test wrote from `scenes.py`.
+
+    Args:
+        build: makes the data set anew.
+        scenes: what was written, by key.
+        space: what `target` means; None for images without labels.
+        depth_tolerance: of points, relative; what the file format rounds.
+        image_tolerance: mean absolute difference; what the image format loses.
+    """
+    dataset = build()
+    keys = [dataset.key(i) for i in range(len(dataset))]
+    assert sorted(keys) == sorted(scenes), "keys are not the ones that were written, each once"
+    assert keys == [build().key(i) for i in range(len(dataset))], "keys are not stable"
+    assert all(key.startswith(f"{dataset.name}/") for key in keys)
+    for i, key in enumerate(keys):
+        sample = dataset[i]
+        assert sample.key == key
+        _check_image(sample, scenes[key], image_tolerance)
+        _check_target(sample, scenes[key], space, depth_tolerance)
+    with pytest.raises(IndexError):
+        _ = dataset[len(dataset)]
+    _check_workers(dataset)
+
+
+def _check_image(sample: Sample, scene: Scene, tolerance: float) -> None:
+    assert sample.image.dtype == torch.float32
+    assert sample.image.shape == scene.image.shape
+    assert sample.image.min() >= 0
+    assert sample.image.max() <= 1
+    assert sample.image.is_contiguous()
+    different = (sample.image - scene.image).abs().mean(dim=(1, 2))
+    assert different.max() < tolerance, f"red, green, blue are off by {different.tolist()}"
+
+
+def _check_target(sample: Sample, scene: Scene, space: Space | None, tolerance: float) -> None:
+    assert sample.space is space
+    assert (sample.target is None) == (sample.valid is None) == (space is None)
+    if sample.target is None or sample.valid is None:
+        return
+    assert sample.target.dtype == torch.float32
+    assert torch.equal(sample.target.isnan(), ~sample.valid), "NaN exactly where not valid"
+    assert sample.target[sample.valid].isfinite().all()
+    assert torch.equal(sample.valid, scene.valid)
+    if sample.far is not None:
+        assert not (sample.far & sample.valid).any(), "the sky is never valid"
+    assert space is not None
+    truth = 1 / scene.depth if space.is_inverse else scene.depth
+    near = {"rtol": tolerance, "atol": tolerance, "equal_nan": True, "check_dtype": False}
+    torch.testing.assert_close(sample.target, truth, **near)
+    if sample.K is not None and not space.is_inverse:
+        points = geometry.backproject(sample.target, sample.K)
+        torch.testing.assert_close(points, scene.points, **near)
+
+
+def _check_workers(dataset: Dataset) -> None:
+    """A pickled copy, and two processes, read the same samples in the same order."""
+    alone = [dataset[i] for i in range(len(dataset))]
+    copy = pickle.loads(pickle.dumps(dataset))
+    loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2)  # type: ignore[arg-type]  # a Protocol, not their class
+    for others in ([copy[i] for i in range(len(copy))], list(loader)):
+        assert len(others) == len(alone)
+        for mine, other in zip(alone, others, strict=True):
+            for field in dataclasses.fields(Sample):
+                a, b = getattr(mine, field.name), getattr(other, field.name)
+                if isinstance(a, Tensor):
+                    a, b = a.nan_to_num(), b.nan_to_num()
+                same = torch.equal(a, b) if isinstance(a, Tensor) else a == b
+                assert same, f"{mine.key}: {field.name} depends on who reads it"

@@ -41,7 +41,7 @@ _UPRIGHT = {  # EXIF orientation -> what turns the stored pixels upright
 # what Pillow's decoders raise on damaged files
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError),
-    *(OverflowError, NotImplementedError, struct.error, zlib.error),
+    *(AssertionError, OverflowError, RuntimeError, struct.error, zlib.error),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 

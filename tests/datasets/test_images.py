@@ -1,0 +1,320 @@
+"""Files as people have them: formats, orientations, damage."""
+
+import io
+import os
+import struct
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill.datasets import images
+
+COLOURS = np.zeros((8, 12, 3), np.uint8)
+COLOURS[:, :6] = (200, 40, 20)
+COLOURS[:4, 6:] = (30, 160, 60)
+COLOURS[4:, 6:] = (20, 50, 210)
+
+
+def saved(image: Image.Image, form: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def close(pixels: torch.Tensor, expected: np.ndarray, tolerance: float = 1e-6) -> None:
+    wanted = torch.from_numpy(expected.astype(np.float32) / 255).permute(2, 0, 1)
+    torch.testing.assert_close(pixels, wanted, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "TGA", "WEBP", "GIF", "JPEG2000"])
+def test_formats_without_loss(form):
+    options = {"lossless": True} if form == "WEBP" else {}
+    close(images.read_image(saved(Image.fromarray(COLOURS), form, **options)), COLOURS, 0.01)
+
+
+def test_jpeg_keeps_red_red(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(saved(Image.fromarray(COLOURS), "JPEG", quality=95, subsampling=0))
+    close(images.read_image(path), COLOURS, 0.05)
+    assert images.read_pil(path).mode == "RGB"
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (1, COLOURS),
+        (2, COLOURS[:, ::-1]),
+        (3, COLOURS[::-1, ::-1]),
+        (4, COLOURS[::-1]),
+        (5, COLOURS.transpose(1, 0, 2)),
+        (6, np.rot90(COLOURS)),  # the camera was turned; EXIF says: turn it back clockwise
+        (7, COLOURS[::-1, ::-1].transpose(1, 0, 2)),
+        (8, np.rot90(COLOURS, -1)),
+    ],
+)
+def test_exif_turns_the_picture_upright(orientation, stored, form):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}
+    data = saved(Image.fromarray(stored.copy()), form, exif=exif, **options.get(form, {}))
+    close(images.read_image(data), COLOURS, 0.03)
+    assert images.read_pil(data).size == (12, 8)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_broken_exif_turns_nothing():
+    tag = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 20
+    assert images.read_pil(saved(Image.fromarray(COLOURS), "JPEG", exif=tag)).size == (12, 8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "I;16"])
+def test_other_modes_become_rgb(mode):
+    grey = np.full((4, 5), 255, np.uint8)
+    image = (
+        Image.fromarray(grey).convert(mode)
+        if mode != "I;16"
+        else Image.fromarray(grey.astype(np.uint16) * 257)
+    )
+    form = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
+    close(images.read_image(saved(image, form)), np.full((4, 5, 3), 255, np.uint8), 0.01)
+
+
+def test_cmyk_jpeg_is_not_inverted():
+    image = Image.fromarray(COLOURS).convert("CMYK")
+    close(images.read_image(saved(image, "JPEG", quality=98, subsampling=0)), COLOURS, 0.06)
+
+
+def test_sixteen_bit_grey_keeps_its_bits():
+    grey = (np.arange(1000, dtype=np.uint16) * 65).reshape(20, 50)
+    pixels = images.read_image(saved(Image.fromarray(grey)))
+    expected = torch.from_numpy(grey.astype(np.float32) / 65535).expand(3, -1, -1)
+    torch.testing.assert_close(pixels, expected)
+    eight = np.asarray(images.read_pil(saved(Image.fromarray(grey))))
+    assert np.array_equal(eight[..., 0], np.round(grey / 257))
+
+
+def test_sixteen_bit_pgm():
+    data = b"P5 2 1 65535\n" + struct.pack(">HH", 0, 32768)
+    assert images.read_image(data)[0, 0].tolist() == pytest.approx([0, 0.5], abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_transparency_lies_over_white(mode):
+    """What is hidden under a transparent pixel must not show."""
+    if mode == "P":
+        image = Image.new("P", (3, 2), 1)
+        image.putpalette([0, 0, 0, 9, 9, 9])
+        data = saved(image, "PNG", transparency=1)
+    else:
+        rgba = Image.new("RGBA", (3, 2), (10, 20, 30, 0))
+        data = saved(rgba.convert(mode), "TIFF" if mode == "PA" else "PNG")
+    assert images.read_image(data).min() > 0.99
+    half = Image.new("RGBA", (1, 1), (0, 0, 0, 128))
+    assert images.read_image(saved(half)).mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_frame(form):
+    first, second = Image.fromarray(COLOURS), Image.new("RGB", (12, 8), "white")
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = saved(first, form, save_all=True, append_images=[second], **options)
+    close(images.read_image(data), COLOURS, 0.01)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (2000, 2)])
+def test_extreme_shapes(size):
+    assert images.read_image(saved(Image.new("RGB", size))).shape == (3, size[1], size[0])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"])
+def test_damage_names_the_file(form, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    data = saved(Image.fromarray(noise), form)
+    path = tmp_path / f"photo.{form.lower()}"
+    for damaged in (b"", data[:10], data[: len(data) // 2], b"text" * 40):
+        path.write_bytes(damaged)
+        for read in (images.read_image, images.read_pil):
+            with pytest.raises(ValueError, match=rf"photo\.{form.lower()}: damaged, or not an im"):
+                read(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_flipped_bits_are_read_or_named():
+    """No other exception than ValueError leaves the decoder, whatever the bytes."""
+    rng = np.random.default_rng(1)
+    for form in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "TGA", "PPM", "PCX", "SGI", "AVIF"):
+        data = np.frombuffer(saved(Image.fromarray(COLOURS), form), np.uint8)
+        for _ in range(60):
+            broken = data.copy()
+            broken[rng.integers(0, len(data), 3)] = rng.integers(0, 255, 3)
+            try:
+                pixels = images.read_image(broken.tobytes(), name="bits")
+            except ValueError as error:
+                assert str(error).startswith("bits: ")  # noqa: PT017 either outcome is right
+            else:
+                assert pixels.isfinite().all()
+
+
+def test_bytes_are_named_on_request():
+    with pytest.raises(ValueError, match="<4 bytes>: damaged"):
+        images.read_image(b"none")
+    with pytest.raises(ValueError, match="kitchen: damaged"):
+        images.read_pil(b"none", name="kitchen")
+
+
+def test_missing_files_stay_missing(tmp_path):
+    for read in (images.read_image, images.read_pil, images.read_png16, images.read_hdf5):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "none.png")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9460, 20000])
+def test_bombs_name_size_and_bound(side):
+    """The header of a PNG that would unpack to gigabytes; Pillow itself warns or raises on it."""
+    data = bytearray(saved(Image.new("L", (1, 1))))
+    data[16:24] = struct.pack(">II", side, side)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    with pytest.raises(ValueError, match=r"big\.png") as caught:
+        images.read_image(bytes(data), name="big.png")
+    assert str(side * side) in str(caught.value)
+    if side < 13000:
+        assert str(images.MAX_PIXELS) in str(caught.value)
+
+
+def test_numbers_without_a_range_are_refused():
+    with pytest.raises(ValueError, match="float pixels have no range"):
+        images.read_image(saved(Image.new("F", (3, 2), 0.5), "TIFF"))
+    with pytest.raises(ValueError, match="grey from -5 to -5"):
+        images.read_image(saved(Image.new("I", (3, 2), -5), "TIFF"))
+    with pytest.raises(ValueError, match="grey from 70000 to 70000"):
+        images.read_pil(saved(Image.new("I", (3, 2), 70000), "TIFF"))
+
+
+def test_no_ghostscript(tmp_path):
+    """A file that says it is a JPEG and is PostScript starts no other program."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+    with pytest.raises(ValueError, match="cannot identify"):
+        images.read_image(path)
+    assert list(images.list_images(tmp_path)) == ["a.jpg"]
+    (tmp_path / "b.eps").touch()
+    assert list(images.list_images(tmp_path)) == ["a.jpg"]
+
+
+def test_png16_is_exact(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (37, 53), dtype=np.uint16)
+    images.write_png16(tmp_path / "d.png", values[::-1])
+    read = images.read_png16(tmp_path / "d.png")
+    assert read.dtype == np.uint16
+    assert np.array_equal(read, values[::-1])
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "d.png")), values[::-1])
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 3), np.uint16)])
+def test_png16_takes_nothing_else(values, tmp_path):
+    with pytest.raises(ValueError, match=r"needs uint16 \(h, w\)"):
+        unchecked(images.write_png16)(tmp_path / "d.png", values)
+
+
+def test_png16_refuses_other_files(tmp_path):
+    path = tmp_path / "d.png"
+    for mode, words in (("L", "8 bits, PNG colour type 0"), ("RGB", "type 2")):
+        path.write_bytes(saved(Image.new(mode, (3, 2))))
+        with pytest.raises(ValueError, match=rf"d\.png: expected 16-bit grey, got .*{words}"):
+            images.read_png16(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"d\.png: not a PNG file \(0 bytes\)"):
+        images.read_png16(path)
+    images.write_png16(path, np.random.default_rng(0).integers(0, 9999, (64, 64), dtype=np.uint16))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"d\.png: damaged PNG"):
+        images.read_png16(path)
+    header = saved(Image.fromarray(np.zeros((1, 1), np.uint16)))
+    path.write_bytes(header[:16] + struct.pack(">II", 60000, 60000) + header[24:])
+    with pytest.raises(ValueError, match=r"d\.png: 60000 x 60000 = 3600000000 pixels"):
+        images.read_png16(path)
+
+
+def test_hdf5(tmp_path):
+    path = tmp_path / "d.hdf5"
+    with h5py.File(path, "w") as file:
+        file["dataset"] = np.array([[1.5, np.nan]], np.float16)
+    read = images.read_hdf5(path)
+    assert read.dtype == np.float16
+    np.testing.assert_array_equal(read, [[1.5, np.nan]])
+    path.chmod(0o444)
+    assert images.read_hdf5(path).shape == (1, 2)
+
+
+def test_hdf5_damage_names_the_file(tmp_path):
+    path = tmp_path / "d.hdf5"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"d\.hdf5: damaged or no HDF5"):
+        images.read_hdf5(path)
+    with h5py.File(path, "w") as file:
+        file["other"] = np.zeros(3)
+        file.create_group("dataset")
+    with pytest.raises(
+        ValueError, match=r"d\.hdf5: no array named `dataset`, only \['dataset', 'o"
+    ):
+        images.read_hdf5(path)
+    with h5py.File(path, "w") as file:
+        file.create_dataset(
+            "dataset", data=np.random.default_rng(0).random(9000), compression="gzip"
+        )
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(ValueError, match=r"d\.hdf5: damaged"):
+        images.read_hdf5(path)
+
+
+def test_sizes_that_differ_are_named():
+    with pytest.raises(ValueError, match=r"set/a\.png: depth \(4, 6\) but image \(2, 3\); export"):
+        images.metric_sample(
+            "set/a.png", torch.zeros(3, 2, 3), np.ones((4, 6), np.float32), np.ones((4, 6), bool)
+        )
+
+
+def test_listing_is_sorted_and_deep(tmp_path):
+    names = ["b.JPG", "a/z.png", "a-b/c.webp", "a/b/c.jpeg", "ä/ü.tif", "a.b/c.png", "c d/#1 %.jpg"]
+    ignored = ["notes.txt", ".hidden.png", ".cache/x.png", "model.hdf5", "a/._b.jpg", "Thumbs.db"]
+    for name in names + ignored:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(images.list_images(tmp_path)) == sorted(names)
+
+
+def test_listing_follows_links_but_not_in_a_circle(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.png").touch()
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(root)
+    (root / "self").symlink_to(root)
+    (root / "dangling.png").symlink_to(tmp_path / "gone.png")
+    assert list(images.list_images(root)) == ["dangling.png", "linked/a.png"]
+    with pytest.raises(FileNotFoundError, match=r"dangling\.png: no such file"):
+        images.read_image(root / "dangling.png")
+
+
+def test_listing_needs_a_folder_and_utf8(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none: no such folder"):
+        list(images.list_images(tmp_path / "none"))
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb"):  # noqa: PTH123 a name of bytes
+        pass
+    with pytest.raises(ValueError, match=r"'caf\\udce9.png' is not UTF-8; rename it"):
+        list(images.list_images(tmp_path))
+
+
+def unchecked(function):
+    """`function` without the annotations that hold under pytest only."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function
