@@ -37,6 +37,7 @@ class Sample:
         far: at infinity (sky); never in `valid`. None where the data set does not say.
         confidence: in [0, 1], larger is surer.
         space: what `target` means.
+        pseudo_label: the target came from a store; False for rendered or measured truth.
         K: pinhole intrinsics in pixels, OpenCV axes, integer coordinates are pixel centres.
     """
 
@@ -47,6 +48,7 @@ class Sample:
     far: Bool[Tensor, "h w"] | None = None
     confidence: Float[Tensor, "h w"] | None = None
     space: Space | None = None
+    pseudo_label: bool = False
     K: Float[Tensor, "3 3"] | None = None
 
 
@@ -55,7 +57,8 @@ class Batch(TypedDict):
 
     `target`, `valid` and `far` are absent when no sample is labelled; `far` is all False where a
     data set does not mark the sky. `space` and `key` have one entry per sample. `labelled` is True
-    for samples with rendered or measured truth and False for pseudo-labels.
+    for samples with rendered or measured truth and False for pseudo-labels. `seed` is for what is
+    drawn for the batch as a whole (CutMix).
     """
 
     key: list[str]
@@ -65,6 +68,7 @@ class Batch(TypedDict):
     valid: NotRequired[Bool[Tensor, "b h w"]]
     far: NotRequired[Bool[Tensor, "b h w"]]
     labelled: NotRequired[Bool[Tensor, " b"]]
+    seed: NotRequired[int]
 
 
 @dataclass(frozen=True, kw_only=True)

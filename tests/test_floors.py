@@ -8,16 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("distill", "pseudo_labels", "recipes", "benchmarks")
-WORDS = ("types", "masked", "geometry", "alignment", "atomic", "job")
+WORDS = ("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job")
 PARTS = (
     *("datasets", "models", "losses", "transforms", "perturb", "labels"),
-    *("loading", "colour", "worlds", "optim", "checkpoint", "tracking"),
+    *("loading", "colour", "worlds", "optim", "checkpoint", "tracking", "watch"),
 )
 FLOORS = {
     **dict.fromkeys((f"distill.{name}" for name in WORDS), 0),
     **dict.fromkeys((f"distill.{name}" for name in PARTS), 1),
     "distill.objectives": 2,
     "distill.evaluation": 2,
+    "distill.engine": 2,
     "distill.train": 3,
     "distill.export": 3,
     "distill.report": 3,

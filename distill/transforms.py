@@ -1,0 +1,144 @@
+"""Resizing, cropping and mirroring a sample; target, masks and K follow the image."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill.geometry import crop_K, flip_K, resize_K
+from distill.types import Sample
+
+
+def network_size(height: int, width: int, *, short_side: int, multiple: int) -> tuple[int, int]:
+    """Size the official preprocessing gives an image: the short side reaches `short_side`.
+
+    The aspect ratio is kept up to rounding each side to the nearest `multiple`, or to the next one
+    above where that would fall below `short_side` (Depth Anything V2, `util/transform.py`,
+    `lower_bound`).
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+    if min(height, width, short_side, multiple) < 1:
+        raise ValueError(
+            f"network_size: {height} x {width} pixels, short side {short_side}, multiple "
+            f"{multiple}; all must be at least 1"
+        )
+    scale = max(short_side / height, short_side / width)
+    return (
+        _constrained(scale * height, short_side, multiple),
+        _constrained(scale * width, short_side, multiple),
+    )
+
+
+def resize(sample: Sample, *, height: int, width: int) -> Sample:
+    """The sample at another size.
+
+    The image is interpolated by OpenCV's bicubic kernel without antialiasing, as upstream does, and
+    clipped to [0, 1]. Everything else takes the nearest pixel, all by one index map, so a target is
+    always a number that was measured and never a mixture with an invalid one. Pixel centres are
+    kept: the corners of the image stay corners, for the image, the index map and K.
+    """
+    old = _size(sample)
+    if old == (height, width):
+        return sample
+    rows, columns = (_nearest(a, b) for a, b in zip(old, (height, width), strict=True))
+    return _mapped(
+        sample,
+        image=_bicubic(sample.image, height, width),
+        pick=lambda values: values[rows][:, columns],
+        K=None if sample.K is None else resize_K(sample.K, old=old, new=(height, width)),
+    )
+
+
+def crop(sample: Sample, *, top: int, left: int, height: int, width: int) -> Sample:
+    """The part of the sample from row `top` and column `left` on.
+
+    Raises:
+        ValueError: the part reaches beyond the sample.
+    """
+    full_height, full_width = _size(sample)
+    if not (0 <= top <= full_height - height and 0 <= left <= full_width - width):
+        raise ValueError(
+            f"{sample.key}: crop of {height} x {width} at row {top}, column {left} reaches beyond "
+            f"the image of {full_height} x {full_width}"
+        )
+    window = (..., slice(top, top + height), slice(left, left + width))
+    return _mapped(
+        sample,
+        image=sample.image[window],
+        pick=lambda values: values[window],
+        K=None if sample.K is None else crop_K(sample.K, top=top, left=left),
+    )
+
+
+def mirror(sample: Sample) -> Sample:
+    """The sample as seen in a mirror, left and right exchanged."""
+    return _mapped(
+        sample,
+        image=sample.image.flip(-1),
+        pick=lambda values: values.flip(-1),
+        K=None if sample.K is None else flip_K(sample.K, width=_size(sample)[1]),
+    )
+
+
+def resize_and_crop(
+    sample: Sample, rng: np.random.Generator, *, size: int, multiple: int = 14, flip: float = 0.5
+) -> Sample:
+    """A random square of the sample for training. Yang et al. 2024b (V2), section 7.1.
+
+    The short side is brought to `size` by `network_size`, a window of `size` x `size` is drawn
+    uniformly, and with probability `flip` it is mirrored.
+
+    Raises:
+        ValueError: `size` is not a multiple of `multiple`, or `flip` is outside [0, 1].
+    """
+    if size % multiple:
+        raise ValueError(
+            f"resize_and_crop: size is {size}, the network takes multiples of {multiple}; "
+            f"take {math.ceil(size / multiple) * multiple}"
+        )
+    if not 0 <= flip <= 1:
+        raise ValueError(f"resize_and_crop: flip is {flip}; it must lie in [0, 1]")
+    height, width = network_size(*_size(sample), short_side=size, multiple=multiple)
+    sample = resize(sample, height=height, width=width)
+    top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+    sample = crop(sample, top=top, left=left, height=size, width=size)
+    return mirror(sample) if rng.random() < flip else sample
+
+
+def _constrained(length: float, at_least: int, multiple: int) -> int:
+    nearest = round(length / multiple) * multiple
+    return nearest if nearest >= at_least else math.ceil(length / multiple) * multiple
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    height, width = sample.image.shape[-2:]
+    return height, width
+
+
+def _nearest(old: int, new: int) -> Tensor:
+    """Which of `old` pixels each of `new` ones has its centre in, in exact arithmetic."""
+    return (2 * torch.arange(new) + 1) * old // (2 * new)
+
+
+def _bicubic(
+    image: Float[Tensor, "3 h w"], height: int, width: int
+) -> Float[Tensor, "3 {height} {width}"]:
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
+    return torch.from_numpy(resized).permute(2, 0, 1).clamp(0, 1).contiguous()
+
+
+def _mapped(
+    sample: Sample, *, image: Tensor, pick: Callable[[Tensor], Tensor], K: Tensor | None
+) -> Sample:
+    names = ("target", "valid", "far", "confidence")
+    maps = {name: getattr(sample, name) for name in names}
+    picked = {name: None if values is None else pick(values) for name, values in maps.items()}
+    return replace(sample, image=image, K=K, **picked)

@@ -1,0 +1,279 @@
+import itertools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from distill.loading import Mixture, batches
+from distill.types import Sample, Space
+
+
+class Numbers:
+    """Samples that hold their own index; `broken` ones cannot be read."""
+
+    def __init__(
+        self, name, length, *, label="truth", side=4, broken=(), error: type[Exception] = ValueError
+    ):
+        self.name, self.length, self.label, self.side = name, length, label, side
+        self.broken, self.error = broken, error
+
+    def __len__(self):
+        return self.length
+
+    def key(self, index):
+        return f"{self.name}/{index:05d}"
+
+    def __getitem__(self, index):
+        if index in self.broken:
+            raise self.error("the file is cut short")
+        target = torch.full((self.side, self.side), float(index))
+        sample = Sample(key=self.key(index), image=torch.full((3, *target.shape), 0.5))
+        if self.label == "none":
+            return sample
+        if self.label == "truth":
+            return replace(
+                sample, target=target, valid=target >= 0, far=target < 0, space=Space.METRIC_DEPTH
+            )
+        return replace(
+            sample,
+            target=target,
+            valid=target >= 0,
+            space=Space.AFFINE_DISPARITY,
+            pseudo_label=True,
+        )
+
+
+def noisy(sample, rng):
+    noise = torch.from_numpy(rng.random(sample.image.shape, dtype=np.float32))
+    return replace(sample, image=noise)
+
+
+def threads(sample, rng):
+    count = cv2.getNumThreads() * 100 + torch.get_num_threads()
+    return replace(sample, image=torch.full_like(sample.image, float(count)))
+
+
+def drawn(mixture, count, **settings) -> list[Any]:
+    stream = batches(mixture, **{"batch_size": 6, "seed": 5, "transform": noisy, **settings})
+    taken = list(itertools.islice(stream, count))
+    stream.close()
+    return taken
+
+
+def keys(taken):
+    return [key for batch in taken for key in batch["key"]]
+
+
+def same(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            equal = torch.equal(value, b[name]) if torch.is_tensor(value) else value == b[name]
+            assert equal, name
+
+
+@pytest.fixture
+def two():
+    return Mixture([(Numbers("a", 7), 1), (Numbers("b", 11, label="store"), 2)])
+
+
+def test_an_epoch_has_every_sample_once_in_another_order():
+    mixture = Mixture([(Numbers("a", 7), None), (Numbers("b", 11), None)])
+    order = keys(drawn(mixture, 6))
+    assert len(mixture) == 18
+    assert len(set(order[:18])) == len(set(order[18:])) == 18
+    assert order[:18] != order[18:]
+    assert order[:18] != sorted(order[:18])
+
+
+def test_a_share_is_exact_in_every_batch_and_each_set_has_its_own_epochs(two):
+    taken = drawn(two, 14)
+    for batch in taken:
+        assert sum(key.startswith("a/") for key in batch["key"]) == 2
+    first, second = ([k for k in keys(taken) if k.startswith(name)] for name in ("a/", "b/"))
+    assert len(set(first[:7])) == len(set(first[7:14])) == 7
+    assert len(set(second[:11])) == len(set(second[11:22])) == 11
+
+
+@pytest.mark.parametrize(("weights", "block"), [((0.5, 1.0), 3), ((2, 4), 3), ((30, 70), 10)])
+def test_weights_are_a_ratio(weights, block):
+    mixture = Mixture(list(zip((Numbers("a", 7), Numbers("b", 11)), weights, strict=True)))
+    names = [mixture.locate(n, 0)[0].name for n in range(block * 4)]
+    share = round(block * weights[0] / sum(weights))
+    for start in range(0, len(names), block):
+        assert names[start : start + block].count("a") == share
+
+
+@pytest.mark.parametrize("start", [0, 1, 6, 17, 23, 1234, 10**9])
+def test_resuming_anywhere_gives_the_same_continuation(two, start):
+    whole = [two.locate(n, 5)[0].key(two.locate(n, 5)[1]) for n in range(start, start + 12)]
+    assert keys(drawn(two, 2, start=start)) == whole
+    same(drawn(two, 2, start=start)[1:], drawn(two, 1, start=start + 6))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 6])
+def test_the_global_batch_does_not_depend_on_the_number_of_processes(two, world_size):
+    alone = drawn(two, 3, start=12)
+    ranks = [drawn(two, 3, start=12, rank=r, world_size=world_size) for r in range(world_size)]
+    for step, batch in enumerate(alone):
+        parts = [rank[step] for rank in ranks]
+        assert [key for part in parts for key in part["key"]] == batch["key"]
+        for name in ("image", "target", "valid", "far", "labelled"):
+            assert torch.equal(torch.cat([part[name] for part in parts]), batch[name])
+        assert parts[0]["seed"] == batch["seed"]
+        assert len({part["seed"] for part in parts}) == world_size
+
+
+def test_workers_give_the_same_bytes_and_end(two):
+    same(drawn(two, 5, workers=2), drawn(two, 5, workers=0))
+    assert not multiprocessing.active_children()
+
+
+def test_seeds_differ_in_order_and_in_noise(two):
+    first, second = drawn(two, 1), drawn(two, 1, seed=6)
+    assert keys(first) != keys(second)
+    assert not torch.equal(first[0]["image"], second[0]["image"])
+
+
+def test_the_same_sample_is_transformed_anew_in_each_epoch():
+    images = [batch["image"] for batch in drawn(Mixture([(Numbers("a", 1), None)]), 2)]
+    pixels = torch.cat(images).flatten(1)
+    assert len({tuple(row.tolist()) for row in pixels}) == 12
+
+
+def test_a_batch_says_what_its_samples_are(two):
+    (batch,) = drawn(two, 1)
+    truth = [key.startswith("a/") for key in batch["key"]]
+    spaces = [Space.METRIC_DEPTH if is_truth else Space.AFFINE_DISPARITY for is_truth in truth]
+    assert batch["labelled"].tolist() == truth
+    assert batch["space"] == spaces
+    assert batch["target"][:, 0, 0].tolist() == [int(key[2:]) for key in batch["key"]]
+    assert batch["valid"].all()
+    assert not batch["far"].any()
+
+
+def test_unlabelled_images_make_a_batch_without_targets():
+    (batch,) = drawn(Mixture([(Numbers("a", 9, label="none"), None)]), 1)
+    assert batch.keys() == {"key", "image", "space", "seed"}
+
+
+def test_workers_have_one_thread_each(two):
+    (batch,) = drawn(two, 1, workers=1, transform=threads)
+    assert batch["image"].unique().tolist() == [101]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_cannot_be_read_is_named(workers):
+    mixture = Mixture([(Numbers("a", 6, broken=(3,)), None)])
+    with pytest.raises(ValueError, match=r"^a/00003 \(sample \d\): the file is cut short$"):
+        drawn(mixture, 1, workers=workers)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_ours_keeps_its_type_and_gets_the_key(workers):
+    mixture = Mixture([(Numbers("a", 6, broken=(3,), error=ZeroDivisionError), None)])
+    with pytest.raises(ZeroDivisionError) as caught:
+        drawn(mixture, 1, workers=workers)
+    told = [str(caught.value), *getattr(caught.value, "__notes__", [])]
+    assert any("while loading a/00003 (sample " in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"side": 5}, r"is \(., .\) and ./\d+ \(., .\) pixels; a batch needs one size"),
+        ({"label": "none"}, r"a/\d+ has a target and b/\d+ has none; label the images first"),
+    ],
+)
+def test_samples_that_do_not_stack_are_named(other, message):
+    mixture = Mixture([(Numbers("a", 6), 1), (Numbers("b", 6, **other), 1)])
+    with pytest.raises(ValueError, match=message):
+        drawn(mixture, 1, transform=None)
+
+
+def test_closed_batches_end(two):
+    stream = batches(two, batch_size=6, seed=5, workers=1)
+    next(stream)
+    assert multiprocessing.active_children()
+    stream.close()
+    stream.close()
+    assert not multiprocessing.active_children()
+    assert list(stream) == []
+
+
+def test_forgotten_batches_end_their_workers(two):
+    stream = batches(two, batch_size=6, seed=5, workers=1)
+    next(stream)
+    del stream
+    assert not multiprocessing.active_children()
+
+
+def test_workers_leave_the_first_sigterm_to_the_job(two):
+    stream = batches(two, batch_size=6, seed=5, transform=noisy, workers=2)
+    before = [next(stream)]
+    for worker in multiprocessing.active_children():
+        assert worker.pid
+        os.kill(worker.pid, signal.SIGTERM)
+    before += itertools.islice(stream, 12)
+    stream.close()
+    same(before, drawn(two, 13))
+    assert not multiprocessing.active_children()
+
+
+def test_a_program_that_forgets_to_close_ends():
+    program = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_loading import Mixture, Numbers, batches\n"
+        "mixture = Mixture([(Numbers('a', 7), None)])\n"
+        "stream = batches(mixture, batch_size=2, seed=0, workers=1)\n"
+        "print(len(next(stream)['key']))\n"
+        "sys.exit(7)"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "2\n", "")
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ([], "no data sets"),
+        ([(Numbers("a", 0), None)], "a has no samples; leave it out"),
+        ([(Numbers("a", 1), 1), (Numbers("b", 1), None)], "a has weight 1 and b None"),
+        ([(Numbers("a", 1), 1), (Numbers("b", 1), -1)], "b has weight -1; it must be above 0"),
+        ([(Numbers("a", 1), 1), (Numbers("b", 1), float("nan"))], "b has weight nan"),
+        ([(Numbers("a", 1), 1), (Numbers("b", 1), 0.12345)], "sum to at most 1000, like 1 and 2"),
+        ([(Numbers("a", 1), 1), (Numbers("b", 1), 1e-9)], "sum to at most 1000, like 1 and 2"),
+    ],
+)
+def test_mixtures_that_make_no_sense_are_refused(sources, message):
+    with pytest.raises(ValueError, match=message):
+        Mixture(sources)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size 0 over 1 processes"),
+        ({"world_size": 4}, "batch_size 6 over 4 processes; it must be a positive multiple"),
+        ({"rank": 2, "world_size": 2}, "rank 2 of 2; ranks count from 0"),
+        ({"start": -1}, "start -1, workers 0, seed 5; none may be negative"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(two, settings, message):
+    with pytest.raises(ValueError, match=message):
+        drawn(two, 1, **settings)
