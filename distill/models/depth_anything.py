@@ -1,0 +1,273 @@
+"""Depth Anything V1 and V2 (Yang et al. 2024a, 2024b): DINOv2 encoder, DPT head, over transformers.
+
+The network that trains is the one that is exported, final ReLU included. Published sizes have the
+published dimensions; the `tiny` ones train from scratch on two CPU cores.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import (
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    DPTImageProcessor,
+)
+
+from distill.models import dinov2
+from distill.models.dinov2 import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, Encoder
+from distill.models.weights import load_strictly
+from distill.types import Space
+
+_PLAIN_ATTENTION_TOKENS = (
+    512  # below, unfused attention: its backward is several times faster on CPU
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Dimensions of one size: the encoder, the four reassembled widths, the fusion width.
+
+    `taps` are the encoder blocks (1-based) that V2 reads; V1 reads the last four.
+    """
+
+    encoder: Encoder
+    taps: tuple[int, int, int, int]
+    necks: tuple[int, int, int, int]
+    fusion: int
+    head: int = 32
+
+
+SIZES = {
+    "vits": Architecture(
+        encoder=ENCODERS["vits"], taps=(3, 6, 9, 12), necks=(48, 96, 192, 384), fusion=64
+    ),
+    "vitb": Architecture(
+        encoder=ENCODERS["vitb"], taps=(3, 6, 9, 12), necks=(96, 192, 384, 768), fusion=128
+    ),
+    "vitl": Architecture(
+        encoder=ENCODERS["vitl"], taps=(5, 12, 18, 24), necks=(256, 512, 1024, 1024), fusion=256
+    ),
+    "vitg": Architecture(
+        encoder=ENCODERS["vitg"], taps=(10, 20, 30, 40), necks=(1536, 1536, 1536, 1536), fusion=384
+    ),
+    "tiny": Architecture(
+        encoder=Encoder(width=96, depth=6, heads=3, patch=8, image_size=112),
+        taps=(2, 3, 5, 6),
+        necks=(24, 32, 48, 64),
+        fusion=32,
+        head=16,
+    ),
+    "tiny_teacher": Architecture(
+        encoder=Encoder(width=192, depth=8, heads=3, patch=8, image_size=112),
+        taps=(2, 4, 6, 8),
+        necks=(48, 64, 96, 128),
+        fusion=48,
+    ),
+}
+
+
+def configuration(
+    size: str, *, max_depth: float | None = None, version: int = 2
+) -> DepthAnythingConfig:
+    """The transformers configuration of a size.
+
+    Args:
+        size: one of `SIZES`.
+        max_depth: metres; given, the network predicts metric depth up to it (sigmoid), and
+            affine-invariant disparity (ReLU) otherwise.
+        version: which encoder blocks the head reads; 1: the last four, 2: spread over the depth.
+
+    Raises:
+        ValueError: an unknown size or version, or a `max_depth` that is not whole and positive.
+    """
+    if size not in SIZES:
+        raise ValueError(f"depth_anything: no size {size!r}; choose one of {', '.join(SIZES)}")
+    if version not in {1, 2}:
+        raise ValueError(f"depth_anything: no version {version!r}; choose 1 or 2")
+    if max_depth is not None and (max_depth <= 0 or max_depth != int(max_depth)):
+        raise ValueError(
+            f"depth_anything: max_depth {max_depth} m; transformers stores whole metres > 0, "
+            "such as 20 indoors or 80 outdoors"
+        )
+    architecture = SIZES[size]
+    encoder = architecture.encoder
+    taps = architecture.taps if version == 2 else tuple(range(encoder.depth - 3, encoder.depth + 1))
+    return DepthAnythingConfig(
+        backbone_config=dinov2.configuration(
+            encoder, out_indices=list(taps), reshape_hidden_states=False
+        ),
+        patch_size=encoder.patch,
+        reassemble_hidden_size=encoder.width,
+        neck_hidden_sizes=list(architecture.necks),
+        fusion_hidden_size=architecture.fusion,
+        head_hidden_size=architecture.head,
+        depth_estimation_type="relative" if max_depth is None else "metric",
+        max_depth=1 if max_depth is None else int(max_depth),
+    )
+
+
+class DepthAnything(nn.Module):
+    """A depth network that normalises its input itself.
+
+    Attributes:
+        network: the transformers model; what `save_pretrained` writes.
+        space: what the output means.
+        multiple: height and width of an image must be multiples of this.
+        image_size: side for which the position embedding is stored, pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: DepthAnythingForDepthEstimation) -> None:
+        super().__init__()
+        # convolutions over channels_last run 1.5 to 2 times faster on CPU, and on GPU in bf16
+        self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - overload of nn.Module.to
+        metric = network.config.depth_estimation_type == "metric"
+        self.space = Space.METRIC_DEPTH if metric else Space.AFFINE_DISPARITY
+        self.multiple = cast(int, network.config.patch_size)
+        self.image_size = _image_size(network.config)
+        tokens = (self.image_size // self.multiple) ** 2
+        plain = tokens < _PLAIN_ATTENTION_TOKENS
+        network.backbone.set_attn_implementation("eager" if plain else "sdpa")
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        for parameter in self._unused():
+            parameter.requires_grad_(False)  # so that DDP does not wait for their gradients
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+        """Values in `space`, at the size of the image; see `forward_features`."""
+        return self.forward_features(image)[0]
+
+    def forward_features(
+        self, image: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b n c"]]:
+        """Values in `space` and the patch tokens behind the encoder's final norm, in one pass.
+
+        Args:
+            image: RGB in [0, 1].
+
+        Returns:
+            Disparity >= 0, or metres; float32 under autocast too, for bf16 leaves steps that
+            gradient matching would see. Tokens row by row.
+
+        Raises:
+            ValueError: a side is not a multiple of the patch.
+        """
+        height, width = image.shape[-2:]
+        if height % self.multiple or width % self.multiple:
+            raise ValueError(
+                f"depth_anything: image {height}x{width}; both sides must be multiples of "
+                f"{self.multiple}: resize with transforms.network_size"
+            )
+        grid = height // self.multiple, width // self.multiple
+        maps = self.network.backbone((image - self.mean) / self.std).feature_maps
+        fused = self.network.neck(list(maps), *grid)[-1]
+        return self._decode(fused, (height, width)), maps[-1][:, 1:]
+
+    def _decode(self, fused: Tensor, size: tuple[int, int]) -> Float[Tensor, "b h w"]:
+        """The head of `network`, its last convolution outside autocast."""
+        head = self.network.head
+        out = head.conv1(fused)
+        if out.shape[-2:] != size:
+            out = nn.functional.interpolate(out, size, mode="bilinear", align_corners=True)
+        out = head.activation1(head.conv2(out))
+        with torch.autocast(out.device.type, enabled=False):
+            out = head.activation2(head.conv3(out.float())) * head.max_depth
+        return out.squeeze(1)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters of the encoder, and of the head, which learns ten times faster."""
+        groups: dict[str, list[nn.Parameter]] = {"encoder": [], "head": []}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                groups["encoder" if name.startswith("backbone.") else "head"].append(parameter)
+        return groups
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write what plain transformers loads: configuration, weights and image processor."""
+        self.network.save_pretrained(folder)
+        image_processor(self.network.config).save_pretrained(folder)
+
+    def _unused(self) -> list[nn.Parameter]:
+        """The mask token, and the unit of the topmost fusion that never gets a second input."""
+        unused = list(self.network.neck.fusion_stage.layers[0].residual_layer1.parameters())
+        token = self.network.backbone.embeddings.mask_token
+        return unused if token is None else [*unused, token]
+
+
+def image_processor(config: DepthAnythingConfig) -> DPTImageProcessor:
+    """The preprocessing that goes with a network, as the published checkpoints declare it."""
+    side = _image_size(config)
+    return DPTImageProcessor(
+        size={"height": side, "width": side},
+        keep_aspect_ratio=True,
+        ensure_multiple_of=cast(int, config.patch_size),
+        resample=3,  # bicubic
+        image_mean=list(IMAGENET_MEAN),
+        image_std=list(IMAGENET_STD),
+    )
+
+
+def _image_size(config: DepthAnythingConfig) -> int:
+    return cast(int, cast(Dinov2Config, config.backbone_config).image_size)
+
+
+def depth_anything(
+    size: str,
+    *,
+    encoder: str | Path | None = None,
+    max_depth: float | None = None,
+    version: int = 2,
+) -> DepthAnything:
+    """A network to train: encoder from DINOv2 weights or from scratch, head always from scratch.
+
+    The head starts with torch's defaults for convolutions, as the released code does, not with
+    transformers' deviation of 0.02, which shrinks the signal through its depth. Its last bias
+    starts at 1, or the final ReLU may die within the first hundred steps.
+
+    Args:
+        size: one of `SIZES`.
+        encoder: hub id, local directory or official `.pth` of DINOv2 weights of this size.
+        max_depth: metres; given, the network predicts metric depth up to it.
+        version: 1 or 2, which encoder blocks the head reads.
+
+    Raises:
+        ValueError: an unknown size or version, or an encoder of other dimensions.
+        FileNotFoundError: the encoder cannot be had.
+    """
+    config = configuration(size, max_depth=max_depth, version=version)
+    with torch.device("meta"):
+        network = DepthAnythingForDepthEstimation(config)
+    network.to_empty(device="cpu")
+    if encoder is None:
+        dinov2.initialise(network.backbone)
+    else:
+        weights = dinov2.dinov2_encoder(encoder, SIZES[size].encoder).state_dict()
+        network.backbone.load_state_dict(weights)
+    for module in [*network.neck.modules(), *network.head.modules()]:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.reset_parameters()
+    if max_depth is None:
+        nn.init.ones_(cast(Tensor, network.head.conv3.bias))
+    return DepthAnything(network)
+
+
+def load_depth_anything(folder: Path) -> DepthAnything:
+    """A network that `save_pretrained` or `distill convert` wrote, in float32.
+
+    Raises:
+        FileNotFoundError: `folder` holds no configuration.
+        ValueError: it holds another architecture, or weights are missing or left over.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"depth_anything: no config.json in {folder}; a trained model is the folder `model` of "
+            "its run, an official .pth becomes one with `distill convert`"
+        )
+    return DepthAnything(load_strictly(DepthAnythingForDepthEstimation, folder))
