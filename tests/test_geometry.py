@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from contracts import unchecked
 from scenes import ball, rays, room
 
 from distill import geometry
@@ -178,11 +179,4 @@ def test_invalid_pixels_hold_anything_and_stop_no_gradient():
 def test_shapes_must_agree():
     valid = torch.ones(2, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"one shape, got \[\(2, 3\), \(2, 2\)\]"):
-        _unchecked(geometry.to_space)(torch.ones(2, 3), valid, None, source=D, target=AI)
-
-
-def _unchecked(function):
-    """`function` without the shape annotations, which hold under pytest only."""
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    return function
+        unchecked(geometry.to_space)(torch.ones(2, 3), valid, None, source=D, target=AI)

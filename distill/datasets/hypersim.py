@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ class Hypersim:
         root: Path,
         *,
         split: str = "train",
-        projection: Literal["canonical", "per_scene"] = "canonical",
+        projection: str = "canonical",
         name: str = "hypersim",
     ) -> None:
         if not root.is_dir():

@@ -58,7 +58,7 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Float[Tensor
         grey = torch.from_numpy(_grey_16(image, _name(source, name)).astype(np.float32) / 65535)
         return grey.expand(3, -1, -1).contiguous()
     pixels = np.asarray(_rgb(image))
-    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C")).div_(255)
 
 
 def read_pil(source: Path | bytes, *, name: str | None = None) -> Image.Image:

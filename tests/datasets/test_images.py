@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from contracts import unchecked
 from PIL import Image
 
 from distill.datasets import images
@@ -311,10 +312,3 @@ def test_listing_needs_a_folder_and_utf8(tmp_path):
         pass
     with pytest.raises(ValueError, match=r"'caf\\udce9.png' is not UTF-8; rename it"):
         list(images.list_images(tmp_path))
-
-
-def unchecked(function):
-    """`function` without the annotations that hold under pytest only."""
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    return function
