@@ -104,15 +104,16 @@ def _choose(folder: Path, wanted: Sequence[str] | None, prefix: str) -> list[str
 
 
 def _read_intrinsics(path: Path) -> dict[tuple[int, int], Tensor]:
-    header, *lines = [line.split() for line in path.read_text().splitlines() if line.strip()] or [
-        []
-    ]
-    if header != _COLUMNS or any(len(line) != len(_COLUMNS) for line in lines):
-        raise ValueError(
-            f"{path}: expected the columns {' '.join(_COLUMNS)}, got {' '.join(header)}"
-        )
+    """K by frame and camera."""
+    lines = path.read_text(errors="replace").splitlines()
+    if not lines or lines[0].split() != _COLUMNS:
+        raise ValueError(f"{path}: the first line must be {' '.join(_COLUMNS)!r}, got {lines[:1]}")
     cameras: dict[tuple[int, int], Tensor] = {}
-    for frame, camera, *numbers in lines:
-        fx, fy, cx, cy = map(float, numbers)
-        cameras[int(frame), int(camera)] = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    for line in filter(str.strip, lines[1:]):
+        try:
+            frame, camera, fx, fy, cx, cy = map(float, line.split())
+        except ValueError as error:
+            raise ValueError(f"{path}: not {len(_COLUMNS)} numbers: {line!r}") from error
+        K = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        cameras[int(frame), int(camera)] = K
     return cameras
