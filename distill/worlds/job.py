@@ -1,0 +1,162 @@
+"""`RenderJob`: all three worlds into one folder, on every core, resumable at any moment."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from tqdm import tqdm
+
+from distill import atomic
+from distill.job import Interrupted, exclusive
+from distill.worlds.units import Parameters, Unit, finish_indoor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderJob:
+    """Render `indoor` (Hypersim's layout), `street` (Virtual KITTI 2's) and `photos`.
+
+    Attributes:
+        size: short side of every picture, pixels.
+        samples: paths per pixel; depth is exact at any number.
+        street_variations: weathers rendered of each street, of Virtual KITTI 2's ten; a street
+            makes `2 * street_frames * street_variations` pictures, for it has two cameras.
+        photos: unlabelled photographs.
+        evaluation: held-out photographs with depth, of other places.
+        workers: processes; None is one a core. The files do not depend on it.
+    """
+
+    seed: int = 0
+    size: int = 112
+    samples: int = 8
+    indoor_scenes: int = 60
+    indoor_frames: int = 5
+    street_scenes: int = 20
+    street_frames: int = 3
+    street_variations: int = 2
+    photos: int = 600
+    photos_per_scene: int = 3
+    evaluation: int = 100
+    evaluation_per_scene: int = 2
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "size": 16, "samples": 1, "workers": 1, "indoor_frames": 1}
+        least |= {"street_frames": 1, "photos_per_scene": 1, "evaluation_per_scene": 1}
+        for field in fields(self):
+            value, bound = getattr(self, field.name), least.get(field.name, 0)
+            if value is not None and value < bound:
+                raise ValueError(f"RenderJob: {field.name} is {value}; it must be >= {bound}")
+        if not 0 < self.street_variations <= 10:
+            raise ValueError(
+                f"RenderJob: street_variations is {self.street_variations}; Virtual KITTI 2 has 1 "
+                "to 10"
+            )
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the files depend on."""
+        values = asdict(self)
+        del values["workers"]
+        return Parameters(**values)
+
+    def run(self, out: Path, *, resume: bool = False) -> None:
+        """Render what `out` lacks. What is there is kept, with or without `resume`.
+
+        Raises:
+            ValueError: `out` holds worlds of other parameters, or another process writes to it.
+            Interrupted: SIGTERM came; finished scenes are kept.
+            ImportError: Mitsuba is not installed.
+        """
+        del resume
+        with exclusive(out):
+            _claim(out, self.parameters)
+            for folder in ("indoor", "street", "photos/unlabelled"):
+                (out / folder).mkdir(parents=True, exist_ok=True)
+                atomic.sweep(out / folder)
+            for folder in ("rgb", "depth"):
+                atomic.sweep(out / "photos" / "evaluation" / folder)
+            units = self.parameters.units()
+            todo = [u for u in units if not all(path.exists() for path in u.paths(out))]
+            done = sum(u.frames for u in units) - sum(u.frames for u in todo)
+            _render_all(todo, out, done=done, workers=self.workers or os.cpu_count() or 1)
+            finish_indoor(self.parameters, out)
+
+
+def _claim(out: Path, parameters: Parameters) -> None:
+    """Record the parameters in `out`, or compare with those recorded.
+
+    Raises:
+        ValueError: they differ.
+    """
+    path, wanted = out / "world.json", asdict(parameters)
+    if not path.is_file():
+        atomic.write_text(path, parameters.describe())
+        return
+    found = json.loads(path.read_text())
+    names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
+    if names:
+        differences = ", ".join(f"{n} {found.get(n)} -> {wanted.get(n)}" for n in names)
+        raise ValueError(
+            f"{out} holds worlds rendered with other parameters ({differences}); choose another "
+            "--out, or remove that folder"
+        )
+
+
+def _render_all(todo: list[Unit], out: Path, *, done: int, workers: int) -> None:
+    """Give the units to worker processes; stop at SIGTERM once those begun are finished."""
+    total = done + sum(unit.frames for unit in todo)
+    if not todo:
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pool = futures.ProcessPoolExecutor(
+        min(workers, len(todo)), mp_context=spawn, initializer=_start_worker
+    )
+    bar = tqdm(total=total, initial=done, desc="worlds", unit="frame", smoothing=0.05)
+    with pool, bar, _sigterm() as terminated:
+        pending = {pool.submit(unit.run, out): unit for unit in todo}
+        while pending:
+            ready, _ = futures.wait(pending, timeout=0.2, return_when=futures.FIRST_COMPLETED)
+            for future in ready:
+                unit = pending.pop(future)
+                error = future.exception()
+                if error is not None:
+                    pool.shutdown(cancel_futures=True)
+                    raise error
+                bar.update(unit.frames)
+            if terminated.is_set():
+                pool.shutdown(cancel_futures=True)
+                raise Interrupted(f"{out}: stopped by SIGTERM; finished scenes are kept, run again")
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, while the block runs. Off the main thread it is never set."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and die with it, even of its SIGKILL."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
