@@ -1,0 +1,202 @@
+"""One process of a training run: its device, its part of each update, its state on the disk."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from torch import Tensor, nn
+
+from distill import atomic, checkpoint, optim
+from distill.types import Batch
+from distill.watch import Watch
+
+_FROZEN = "frozen."  # an objective's helpers are neither trained nor saved
+
+
+def accelerator(precision: str) -> Accelerator:
+    """This process among those the launcher started, on its device.
+
+    Raises:
+        ValueError: the launcher started several processes and they do not see each other.
+    """
+    AcceleratorState._reset_state()  # a second job in one process may want another precision
+    GradientState._reset_state()
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+    made = Accelerator(
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        cpu=on_cpu or not torch.cuda.is_available(),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != made.num_processes:
+        raise ValueError(
+            f"{launched} processes were launched but Accelerate sees {made.num_processes}; "
+            "launch with torchrun, or with one of recipes/clusters/*.yaml"
+        )
+    return made
+
+
+class Engine:
+    """An objective with its optimizer, spread over the processes, between two updates.
+
+    Attributes:
+        objective: as Accelerate wrapped it; call this one.
+        step: updates done.
+        seconds: of work in earlier starts.
+        watch: the guards; its veto holds the optimizer.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        objective: nn.Module,
+        *,
+        weight_decay: float,
+        betas: tuple[float, float],
+        ema: float | None,
+    ) -> None:
+        groups = cast(Any, objective).parameter_groups()
+        optimizer = optim.adamw(groups, weight_decay=weight_decay, betas=betas)
+        self._trained = [p for group in optimizer.param_groups for p in group["params"]]
+        self._accelerator, self._bare = accelerator, cast(Any, objective)
+        self.objective, self.optimizer = accelerator.prepare(objective.train(), optimizer)
+        self.watch = Watch(accelerator.device)
+        optim.veto(optimizer, self.watch.veto)
+        self._average = optim.Average(self._bare.student, ema) if ema is not None else None
+        self.step, self.seconds = 0, 0.0
+
+    @property
+    def student(self) -> Any:
+        """What is validated and exported: the moving average where there is one."""
+        return self._average.module if self._average else self._bare.student
+
+    def place(self, batch: Batch) -> Batch:
+        """`batch` with its maps on the device; which samples are labelled stays with the host."""
+        placed: dict[str, Any] = dict(batch)
+        for name in ("image", "target", "valid", "far"):
+            if name in placed:
+                placed[name] = placed[name].to(self._accelerator.device, non_blocking=True)
+        return cast(Batch, placed)
+
+    def totals(self, update: Sequence[Batch]) -> dict[str, Tensor] | None:
+        """How many samples each mean of this update runs over, on all processes together.
+
+        None for an update of one batch on one process, which counts for itself.
+        """
+        if len(update) == 1 and self._accelerator.num_processes == 1:
+            return None
+        return self.summed([self._bare.counts(batch) for batch in update])
+
+    def summed(self, numbers: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Each name's sum over batches and processes; one exchange, no read on the host."""
+        names = tuple(numbers[0])
+        own = torch.stack([torch.stack([entry[name] for name in names]) for entry in numbers])
+        total = cast(Tensor, self._accelerator.reduce(own.detach().float().sum(0), "sum"))
+        return dict(zip(names, total.unbind(), strict=True))
+
+    def synchronised(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Within it a backward pass exchanges gradients only for the `last` batch of an update."""
+        return contextlib.nullcontext() if last else self._accelerator.no_sync(self.objective)
+
+    def backward(self, share: Tensor) -> None:
+        """Add the gradient of this batch's share of the update's mean.
+
+        Gradients are averaged over processes where shares are to be summed, hence the factor.
+        """
+        self._accelerator.backward(share * self._accelerator.num_processes)
+
+    def clip(self, max_norm: float | None) -> Tensor:
+        """Shorten the gradient to `max_norm`; its norm before, which is only measured for None."""
+        if max_norm is None:
+            gradients = [p.grad for p in self._trained if p.grad is not None]
+            return torch.nn.utils.get_total_norm(gradients)
+        return cast(Tensor, self._accelerator.clip_grad_norm_(self._trained, max_norm))
+
+    def apply(self) -> None:
+        """Take the step and forget the gradient."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self._average:
+            self._average.update(self._bare.student, self.step, self.watch.veto)
+        self.step += 1
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Any]:
+        """Yield the student to be looked at; training goes on as if nobody had looked."""
+        state, student = checkpoint.random_state(), self.student
+        training = student.training
+        student.eval()
+        try:
+            with torch.no_grad():
+                yield student
+        finally:
+            student.train(training)
+            checkpoint.set_random_state(state)
+
+    def save(self, folder: Path, *, samples: int, seconds: float, job: Any, keep: int) -> None:
+        """Write a checkpoint; every process calls this."""
+        random = gather_object([checkpoint.random_state()])
+        if self._accelerator.is_main_process:
+            state = checkpoint.State(
+                step=self.step,
+                samples=samples,
+                seconds=seconds,
+                job=job,
+                model=self._own_state(),
+                average=self._average.module.state_dict() if self._average else None,
+                optimizer=self.optimizer.state_dict(),
+                random=random,
+            )
+            checkpoint.save(folder, state, keep=keep)
+        self._accelerator.wait_for_everyone()
+
+    def restore(self, state: checkpoint.State) -> None:
+        """Go on where `state` was saved.
+
+        With another number of processes, those beyond the saved ones keep their seeds.
+
+        Raises:
+            ValueError: the weights do not fit the objective.
+        """
+        if set(state.model) != set(self._own_state()) or (state.average is None) != (
+            self._average is None
+        ):
+            raise ValueError("the checkpoint's weights are of another model; choose another --out")
+        self._bare.load_state_dict(state.model, strict=False)
+        if self._average and state.average is not None:
+            self._average.module.load_state_dict(state.average)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.step, self.seconds = state.step, state.seconds
+        if (rank := self._accelerator.process_index) < len(state.random):
+            checkpoint.set_random_state(state.random[rank])
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self._accelerator.wait_for_everyone()
+
+    def export(self, path: Path) -> None:
+        """Write the student as a folder that plain transformers loads."""
+        with atomic.replacing_folder(path) as temporary:
+            self.student.save_pretrained(temporary)
+
+    def _own_state(self) -> dict[str, Tensor]:
+        state = self._bare.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith(_FROZEN)}
+
+
+def checkpoint_activations(student: Any) -> None:
+    """Have the student compute its activations twice instead of keeping them.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    network = getattr(student, "network", student)
+    if not getattr(network, "supports_gradient_checkpointing", False):
+        raise ValueError(f"{type(network).__name__} cannot checkpoint its activations; turn it off")
+    network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -1,0 +1,211 @@
+"""Learning from pseudo-labels, alone (Depth Anything V2) or beside truth (V1)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from distill.objectives.terms import Student, Term, check_names, report, share, targets, usable
+from distill.perturb import CutMix
+from distill.types import Batch, Space
+
+
+class Distillation(nn.Module):
+    """The weighted sum of losses against pseudo-labels, truth and a frozen encoder's features.
+
+    V2 section 5.2: `terms` and `feature` over pseudo-labels alone. V1 section 3.3: labelled
+    samples in the same batch, each part a mean of its own, every weight 1/3. Labelled images are
+    never perturbed. With CutMix each pseudo-labelled sample has two regions whose normalisation
+    and trimming are their own; its loss is their mean weighted by area (V1 section 3.2). A region
+    that says too little is dropped and the weights are renormalised.
+
+    Args:
+        student: builds the network; it declares its `space` and, for `feature`, its tokens.
+        terms: losses of (pred, target, valid) on pseudo-labelled samples.
+        labelled_terms: the same on labelled samples.
+        perturb: `perturb.cutmix`.
+        feature: a loss of (student's tokens, frozen tokens) on pseudo-labelled samples.
+        frozen: builds the encoder that `feature` compares with; it sees the student's tensor.
+
+    Raises:
+        ValueError: no terms, two of one name, or one of `feature` and `frozen` without the other.
+    """
+
+    def __init__(
+        self,
+        student: Callable[[], Student],
+        terms: Sequence[Term],
+        *,
+        labelled_terms: Sequence[Term] = (),
+        perturb: Callable[[Tensor, torch.Generator], CutMix] | None = None,
+        feature: Term | None = None,
+        frozen: Callable[[], nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        if (feature is None) != (frozen is None):
+            raise ValueError("feature and frozen go together: give the term and its encoder")
+        self.pseudo_terms, self.labelled_terms = tuple(terms), tuple(labelled_terms)
+        self.feature, self.perturb = feature, perturb
+        self.terms = (*terms, *labelled_terms, *([feature] if feature else []))
+        check_names(self.terms)
+        self.student: Student = student()
+        self.frozen = frozen().eval().requires_grad_(False) if frozen else None
+        self.projection = _projection(self.student, self.frozen) if self.frozen else nn.Identity()
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What is trained, by the name its learning rate goes by; a projection is as new as a head.
+
+        Raises:
+            ValueError: a projection is needed and the student has no group "head".
+        """
+        groups = {name: list(group) for name, group in self.student.parameter_groups().items()}
+        if extra := list(self.projection.parameters()):
+            if "head" not in groups:
+                raise ValueError(f"no group 'head' for the projection among {sorted(groups)}")
+            groups["head"] += extra
+        return groups
+
+    def train(self, mode: bool = True) -> "Distillation":
+        """As any module, but the frozen encoder stays as it is."""
+        super().train(mode)
+        if self.frozen is not None:
+            self.frozen.eval()
+        return self
+
+    def counts(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """How many samples each mean of this batch runs over."""
+        return self._count(self._view(batch))
+
+    def forward(
+        self, batch: Batch, totals: dict[str, Tensor] | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """This batch's share of the loss and of each term.
+
+        Args:
+            batch: pseudo-labelled samples, with labelled ones where there are `labelled_terms`.
+                With `perturb` it holds `seed`, from which the boxes are drawn.
+            totals: `counts` summed over the update; this batch's own when None.
+
+        Raises:
+            ValueError: a sample is labelled and there are no `labelled_terms`.
+        """
+        view = self._view(batch)
+        totals = self._count(view) if totals is None else totals
+        if self.feature is None or self.frozen is None:
+            pred, values = self.student(view.image).float(), {}
+        else:
+            pred, tokens = self.student.forward_features(view.image)
+            pred = pred.float()
+            with torch.no_grad():
+                frozen = self.frozen(view.image[view.pseudo])
+            differing = self.feature.loss(self.projection(tokens[view.pseudo]), frozen)
+            values = {self.feature.name: share(differing, totals["pseudo_images"])}
+        for term in self.pseudo_terms:
+            per_sample = _over_regions(term, pred[view.pseudo], view)
+            values[term.name] = share(per_sample, totals["pseudo"])
+        for term in self.labelled_terms:
+            of = view.labelled
+            per_sample = term.loss(pred[of], view.target[of], view.valid[of])
+            values[term.name] = share(per_sample, totals["labelled"])
+        return report(values, self.terms, pred, totals["images"])
+
+    def _view(self, batch: Batch) -> "_View":
+        """What the student sees and the labels that belong to it."""
+        image, space = batch["image"], self.student.space
+        target, valid = targets(batch, space)
+        pseudo, labelled = self._parts(batch)
+        inside = torch.zeros_like(valid[pseudo])
+        if self.perturb is not None and len(pseudo) > 0:
+            assert "seed" in batch, "CutMix draws its boxes from the batch's seed"
+            mixed = self.perturb(image[pseudo], torch.Generator().manual_seed(batch["seed"]))
+            inside = mixed.mask
+            image = image.index_copy(0, pseudo, mixed.image)
+            for map_ in (target, valid):
+                map_[pseudo] = torch.where(inside, map_[pseudo][mixed.partner], map_[pseudo])
+        regions = [_region(target[pseudo], valid[pseudo], of, space) for of in (inside, ~inside)]
+        keep = usable(target[labelled], valid[labelled], space)
+        valid[labelled] &= keep[:, None, None]
+        return _View(image, target, valid, pseudo, labelled, keep, regions)
+
+    def _parts(self, batch: Batch) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " l"]]:
+        """Indices of pseudo-labelled and of labelled samples, on the images' device."""
+        size, device = len(batch["key"]), batch["image"].device
+        flags = batch["labelled"].tolist() if "labelled" in batch else [False] * size
+        if any(flags) and not self.labelled_terms:
+            raise ValueError(
+                f"{batch['key'][flags.index(True)]} is labelled and there are no labelled_terms; "
+                "give some, or draw pseudo-labelled samples only"
+            )
+        pseudo = torch.tensor([i for i in range(size) if not flags[i]], dtype=torch.int64)
+        labelled = torch.tensor([i for i in range(size) if flags[i]], dtype=torch.int64)
+        return pseudo.to(device), labelled.to(device)
+
+    def _count(self, view: "_View") -> dict[str, Tensor]:
+        pseudo = torch.stack([region.weight for region in view.regions]).sum(0) > 0
+        ones = view.target.new_ones(())
+        return {
+            "pseudo": pseudo.sum().float(),
+            "labelled": view.keep.sum().float(),
+            "pseudo_images": ones * len(view.pseudo),
+            "images": ones * len(view.image),
+        }
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A part of each pseudo-labelled sample: its valid pixels, and its area or 0 when useless."""
+
+    valid: Bool[Tensor, "p h w"]
+    weight: Float[Tensor, " p"]
+
+
+@dataclass(frozen=True)
+class _View:
+    image: Float[Tensor, "b 3 h w"]
+    target: Float[Tensor, "b h w"]
+    valid: Bool[Tensor, "b h w"]
+    pseudo: Int64[Tensor, " p"]
+    labelled: Int64[Tensor, " l"]
+    keep: Bool[Tensor, " l"]
+    regions: Sequence[_Region]
+
+
+def _region(
+    target: Float[Tensor, "p h w"],
+    valid: Bool[Tensor, "p h w"],
+    where: Bool[Tensor, "p h w"],
+    space: Space,
+) -> _Region:
+    valid = valid & where
+    keep = usable(target, valid, space)
+    area = where.flatten(1).float().mean(1)
+    return _Region(valid & keep[:, None, None], area * keep)
+
+
+def _over_regions(term: Term, pred: Float[Tensor, "p h w"], view: _View) -> Float[Tensor, " p"]:
+    """The mean of the regions' losses, weighted by area; V1 section 3.2."""
+    target = view.target[view.pseudo]
+    losses = [term.loss(pred, target, region.valid) for region in view.regions]
+    weights = [region.weight for region in view.regions]
+    total = torch.stack(weights).sum(0)
+    summed = torch.stack([loss * weight for loss, weight in zip(losses, weights, strict=True)])
+    return summed.sum(0) / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def _projection(student: Student, frozen: nn.Module) -> nn.Module:
+    """From the student's feature width to the frozen encoder's; nothing where they agree.
+
+    V1 issue 224: a linear layer on the student's side. The widths are asked of the networks.
+    """
+    image = torch.zeros(1, 3, *[4 * student.multiple] * 2)
+    with torch.no_grad():
+        ours, theirs = student.forward_features(image)[1], frozen(image)
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(
+            f"the student has {ours.shape[1]} tokens where the frozen encoder has "
+            f"{theirs.shape[1]}; both need the same patch size"
+        )
+    width, frozen_width = ours.shape[2], theirs.shape[2]
+    return nn.Linear(width, frozen_width) if width != frozen_width else nn.Identity()

@@ -1,0 +1,299 @@
+"""`TrainJob` and the loop: every stage of training is an objective and a recipe."""
+
+import contextlib
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from distill import atomic, checkpoint, engine, job
+from distill.engine import Engine
+from distill.loading import Batches
+from distill.optim import set_rates
+from distill.tracking import Tracker, panel, read_rows
+from distill.types import Batch
+from distill.watch import Terminated, check_alive
+
+log = logging.getLogger(__name__)
+
+_FREE = {  # fields that change no weight, so that a resumed job may differ in them
+    *("workers", "log_every", "checkpoint_every", "keep_checkpoints"),
+    *("validate_every", "validation", "pictures"),
+}
+_TRACES = ("checkpoints", "metrics.jsonl", "summary.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """A training run.
+
+    Attributes:
+        objective: builds the module that turns a batch into a loss; its `student` is exported.
+        batches: `loading.batches` with its mixture and transform; of (batch_size, seed, start,
+            rank, world_size, workers).
+        batch_size: samples of one update, over all processes and accumulated batches.
+        steps: updates.
+        lr: learning rate of each parameter group, of (step, steps).
+        weight_decay: of AdamW.
+        betas: of AdamW.
+        accumulate: batches of an update on each process; changes memory, not the result.
+        max_grad_norm: longer gradients are shortened to this; None leaves them.
+        precision: of the network's arithmetic; weights and losses are float32.
+        ema: decay of a moving average of the weights, which is then validated and exported.
+        activation_checkpointing: compute activations twice instead of keeping them.
+        seed: of initial weights, sample order and perturbations.
+        workers: processes that read samples.
+        log_every: updates between rows of metrics.
+        checkpoint_every: updates between checkpoints.
+        keep_checkpoints: how many of the last ones stay.
+        validate_every: updates between validations; there is one at the end.
+        validation: of the student, gives named numbers.
+        pictures: builds the fixed batch whose predictions are shown.
+
+    Raises:
+        ValueError: a field is out of its range or contradicts another.
+    """
+
+    objective: Callable[[], nn.Module]
+    batches: Callable[..., Batches]
+    batch_size: int
+    steps: int
+    lr: Callable[[int, int], Mapping[str, float]]
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    accumulate: int = 1
+    max_grad_norm: float | None = None
+    precision: Literal["bf16", "fp32"] = "bf16"
+    ema: float | None = None
+    activation_checkpointing: bool = False
+    seed: int = 0
+    workers: int = 2
+    log_every: int = 10
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    validate_every: int = 1000
+    validation: Callable[[nn.Module], Mapping[str, float]] | None = None
+    pictures: Callable[[], Batch] | None = None
+
+    def __post_init__(self) -> None:
+        positive = ("batch_size", "steps", "accumulate", "log_every")
+        for name in (*positive, "checkpoint_every", "keep_checkpoints", "validate_every"):
+            _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
+        batch, parts, norm, ema = self.batch_size, self.accumulate, self.max_grad_norm, self.ema
+        _require(self.workers >= 0, f"workers={self.workers} must be at least 0")
+        _require(batch % parts == 0, f"batch_size={batch} is not a multiple of accumulate={parts}")
+        _require(self.precision in {"bf16", "fp32"}, f"precision={self.precision}: bf16 or fp32")
+        _require(norm is None or norm > 0, f"max_grad_norm={norm} must be positive")
+        _require(ema is None or 0 < ema < 1, f"ema={ema} must lie between 0 and 1")
+        for step in {0, self.steps - 1}:
+            for name, rate in self.lr(step, self.steps).items():
+                good = math.isfinite(rate) and rate >= 0
+                _require(good, f"the learning rate of {name} at step {step} is {rate}")
+
+    def run(self, out: Path, *, resume: bool = False) -> None:
+        """Train into `out`: checkpoints, metrics, pictures, at last `model/` and `summary.json`.
+
+        Raises:
+            ValueError: `out` holds a run and `resume` is not given, or it belongs to another job.
+            GuardStop: an update was not finite, or the output has died.
+            Interrupted: SIGTERM came; a checkpoint is written.
+        """
+        accelerator = engine.accelerator(self.precision)
+        is_main = accelerator.is_main_process
+        with contextlib.ExitStack() as stack:
+            if is_main:
+                stack.enter_context(job.exclusive(out))
+                atomic.sweep(out)
+                atomic.sweep(out / "checkpoints")
+            accelerator.wait_for_everyone()
+            if not resume and any((out / name).exists() for name in _TRACES):
+                raise ValueError(f"{out} holds a run: add --resume or choose another --out")
+            if (out / "summary.json").is_file():
+                log.info("%s is finished; nothing is left to do", out)
+                return
+            saved = checkpoint.latest(out / "checkpoints")
+            accelerator.wait_for_everyone()  # until all have looked, nobody writes
+            run = _begin(self, accelerator, out, saved)
+            tracker = Tracker(out, start=run.engine.step, steps=self.steps, enabled=is_main)
+            stack.enter_context(contextlib.closing(run.batches))
+            stack.enter_context(run.terminated)
+            with tracker:
+                _train(self, run, tracker)
+            _finish(self, run)
+
+
+@dataclass
+class _Run:
+    """What the loop knows beside the engine."""
+
+    engine: Engine
+    batches: Batches
+    out: Path
+    is_main: bool
+    description: Any
+    terminated: Terminated = field(default_factory=Terminated)  # SIGTERM came to this process
+    stop: bool = False  # it came to one of them, and all know
+    began: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0  # seconds for the loader, since the last row
+    row_at: float = field(default_factory=time.perf_counter)
+    row_step: int = 0
+
+
+def _train(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
+    """The loop. A step is one update; whatever else happens, happens between two of them."""
+    engine = run.engine
+    for step in range(engine.step, job_.steps):
+        set_rates(engine.optimizer, job_.lr(step, job_.steps))
+        update = _draw(job_, run)
+        totals = engine.totals(update)
+        shares = []
+        for batch in update:
+            with engine.synchronised(last=batch is update[-1]):
+                terms = engine.objective(batch, totals)
+                engine.backward(terms["loss"])
+            shares.append({name: value.detach() for name, value in terms.items()})
+        norm = engine.clip(job_.max_grad_norm)
+        _read(job_, run, tracker)  # the update before this one, while the device works
+        numbers = engine.summed([_with_stop(share, run) for share in shares])
+        engine.watch.put(step, {**numbers, "grad_norm": norm}, update)
+        engine.apply()  # vetoed on the device if a number is not finite
+        _between(job_, run, tracker)
+
+
+def _between(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
+    """Validation and checkpoints, when their time has come."""
+    step = run.engine.step
+    validates = step == job_.steps or step % job_.validate_every == 0
+    saves = step == job_.steps or step % job_.checkpoint_every == 0 or run.stop
+    if validates or saves:
+        _read(job_, run, tracker)  # nothing is made of weights before their update is known good
+    if validates:
+        _validate(job_, run, tracker)
+    if saves:
+        tracker.sync()
+        run.engine.save(
+            run.out / "checkpoints",
+            samples=step * job_.batch_size,
+            seconds=_seconds(run),
+            job=run.description,
+            keep=job_.keep_checkpoints,
+        )
+    if run.stop and step < job_.steps:
+        raise job.Interrupted(f"terminated; {run.out} goes on from step {step} with --resume")
+
+
+def _begin(job_: TrainJob, accelerator: Any, out: Path, saved: Path | None) -> _Run:
+    """Build everything, and put it back to the checkpoint `saved` if there is one."""
+    world = accelerator.num_processes
+    per_update = job_.accumulate * world
+    _require(
+        job_.batch_size % per_update == 0,
+        f"batch_size={job_.batch_size} must be a multiple of accumulate={job_.accumulate} "
+        f"times {world} processes",
+    )
+    description = job.describe(job_)
+    state = checkpoint.load(saved) if saved else None
+    if state is not None:
+        checkpoint.check_same_job(state.job, description, free=_FREE)
+    job.seed_everything(job_.seed)
+    objective = job_.objective()
+    if job_.activation_checkpointing:
+        engine.checkpoint_activations(objective.student)
+    made = Engine(
+        accelerator, objective, weight_decay=job_.weight_decay, betas=job_.betas, ema=job_.ema
+    )
+    job.seed_everything(job_.seed + accelerator.process_index)
+    batches = job_.batches(
+        batch_size=job_.batch_size // job_.accumulate,
+        seed=job_.seed,
+        start=(state.step if state else 0) * job_.batch_size,
+        rank=accelerator.process_index,
+        world_size=world,
+        workers=job_.workers,
+    )
+    if state is not None:
+        made.restore(state)
+        log.info("resuming at step %d", state.step)
+    run = _Run(made, batches, out, accelerator.is_main_process, description)
+    run.row_step = made.step
+    return run
+
+
+def _draw(job_: TrainJob, run: _Run) -> list[Batch]:
+    """The batches of one update on this process, on its device."""
+    start = time.perf_counter()
+    update = [run.engine.place(next(run.batches)) for _ in range(job_.accumulate)]
+    run.waited += time.perf_counter() - start
+    return update
+
+
+def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
+    """Learn how the last update went; every `log_every`-th becomes a row of metrics."""
+    if (read := run.engine.watch.read()) is None:
+        return
+    index, numbers = read
+    run.stop = numbers.pop("stop") > 0
+    step, now = index + 1, time.perf_counter()
+    speed = (step - run.row_step) * job_.batch_size / (now - run.row_at)
+    tracker.advance({"loss": numbers["loss"], "images/s": speed})
+    if step % job_.log_every == 0 or step == job_.steps:
+        rates = {f"lr/{name}": rate for name, rate in job_.lr(index, job_.steps).items()}
+        time_ = {"images_per_s": speed, "wait_s": run.waited, "seconds": _seconds(run)}
+        tracker.row(step, {**numbers, **rates, **time_})
+        run.row_step, run.row_at, run.waited = step, now, 0.0
+
+
+def _with_stop(share: Mapping[str, Tensor], run: _Run) -> dict[str, Tensor]:
+    """Beside the terms, so that all processes learn of a SIGTERM at the same step."""
+    return {**share, "stop": torch.full_like(share["loss"], float(bool(run.terminated)))}
+
+
+def _validate(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
+    """Numbers and pictures of the student as it is; on the first process, the others wait."""
+    step = run.engine.step
+    if run.is_main:
+        with run.engine.looking() as student:
+            if job_.validation is not None:
+                numbers = job_.validation(student)
+                tracker.row(step, {f"val/{k}": float(v) for k, v in numbers.items()})
+            if job_.pictures is not None:
+                batch = run.engine.place(job_.pictures())
+                pred = student(batch["image"])
+                check_alive(pred, where=f"the fixed pictures after step {step}")
+                tracker.picture(step, panel(batch, pred, student.space))
+    run.engine.wait()
+
+
+def _finish(job_: TrainJob, run: _Run) -> None:
+    """Export the student; the summary is written last and means that all is done."""
+    if run.is_main:
+        run.engine.export(run.out / "model")
+        rows = read_rows(run.out / "metrics.jsonl")
+        summary = {
+            "steps": job_.steps,
+            "images": job_.steps * job_.batch_size,
+            "seconds": _seconds(run),
+            "images_per_s": job_.steps * job_.batch_size / _seconds(run),
+            "last": {name: value for row in rows for name, value in row.items()},
+            "versions": {name: metadata.version(name) for name in ("distill", "torch")},
+        }
+        atomic.write_text(run.out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    run.engine.wait()
+
+
+def _seconds(run: _Run) -> float:
+    """Of work, over all starts."""
+    return run.engine.seconds + time.perf_counter() - run.began
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

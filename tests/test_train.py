@@ -1,0 +1,322 @@
+"""The loop: it learns, it resumes bit by bit, it stops before harm. On two convolutions."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import job
+
+from distill import checkpoint
+from distill.job import GuardStop
+from distill.tracking import read_rows
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def start(out: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    script = str(ROOT / "tests" / "training.py")
+    command = [sys.executable, *launcher, script, str(out), *arguments]
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def weights(out: Path) -> dict[str, str]:
+    """Hashes of what a run ends with: exported student, trained weights, their average."""
+    last = checkpoint.latest(out / "checkpoints")
+    assert last is not None
+    files = [out / "model" / "model.safetensors", *sorted(last.glob("*.safetensors"))]
+    return {path.name: sha256(path) for path in files} | {"optimizer": _optimizer(last)}
+
+
+def _optimizer(path: Path) -> str:
+    state = checkpoint.load(path).optimizer["state"]
+    moments = [entry[name].numpy().tobytes() for entry in state.values() for name in sorted(entry)]
+    return hashlib.sha256(b"".join(moments)).hexdigest()
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    """Metrics without what depends on the clock."""
+    clock = {"images_per_s", "wait_s", "seconds"}
+    return [
+        {name: value for name, value in row.items() if name not in clock}
+        for row in read_rows(out / "metrics.jsonl")
+    ]
+
+
+def trained(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints" / f"step-{step:09d}" / "model.safetensors")
+
+
+def test_it_learns_and_leaves_everything_behind(tmp_path: Path):
+    job(steps=60, checkpoint_every=25).run(tmp_path)
+    losses = [row["loss"] for row in rows(tmp_path) if "loss" in row]
+    assert len(losses) == 60
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-000000050",
+        "step-000000060",
+    ]
+    assert [row["step"] for row in rows(tmp_path) if "val/mean" in row] == list(range(6, 61, 6))
+    assert len(list((tmp_path / "samples").glob("*.png"))) == 10
+    assert list((tmp_path / "tensorboard").iterdir())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["steps"], summary["images"]) == (60, 240)
+    assert summary["last"]["loss"] == losses[-1]
+    # the average is what is exported
+    exported = load_file(tmp_path / "model" / "model.safetensors")
+    average = load_file(tmp_path / "checkpoints" / "step-000000060" / "average.safetensors")
+    assert all(torch.equal(exported[name], average[name]) for name in exported)
+    assert not torch.equal(exported["head.weight"], trained(tmp_path, 60)["student.head.weight"])
+
+
+def test_a_batch_in_two_parts_is_the_same_update(tmp_path: Path):
+    # sparse samples do not count: the halves hold different numbers of usable ones
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    fields: dict[str, Any] = {"steps": 5, "batch_size": 8, "student": {"dropout": 0.0}}
+    job(**fields).run(whole)
+    job(**fields, accumulate=2).run(halves)
+    for name, value in trained(whole, 5).items():
+        torch.testing.assert_close(trained(halves, 5)[name], value, rtol=0, atol=1e-5)
+    for ours, theirs in zip(rows(halves), rows(whole), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_looking_changes_nothing(tmp_path: Path):
+    job().run(tmp_path / "looked")
+    job(validation=None, pictures=None, log_every=4).run(tmp_path / "blind")
+    assert weights(tmp_path / "looked") == weights(tmp_path / "blind")
+
+
+def test_bf16_trains_as_well(tmp_path: Path):
+    job(precision="bf16", steps=30).run(tmp_path)
+    losses = [row["loss"] for row in rows(tmp_path) if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert all(value.dtype == torch.float32 for value in trained(tmp_path, 30).values())
+
+
+def test_gradients_are_measured_and_shortened(tmp_path: Path):
+    job(steps=3).run(tmp_path / "free")
+    job(steps=3, max_grad_norm=1e-3).run(tmp_path / "short")
+    free, short = (
+        [row["grad_norm"] for row in rows(tmp_path / name) if "grad_norm" in row]
+        for name in ("free", "short")
+    )
+    assert free[0] == pytest.approx(short[0])  # before it is shortened
+    assert free[0] > 1e-3
+    assert weights(tmp_path / "free") != weights(tmp_path / "short")
+
+
+# --- going on ---
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    finish(start(out, "steps=40"))
+    return out
+
+
+def test_killed_three_times_and_resumed_is_the_same_run(tmp_path: Path, uninterrupted: Path):
+    moments = random.Random(0)
+    for workers in (0, 2, 1):
+        process = start(tmp_path, "--resume", "steps=40", f"workers={workers}", "data={'slow':.02}")
+        _wait_for_rows(tmp_path, more=2)
+        time.sleep(moments.uniform(0, 0.8))
+        process.kill()
+        process.communicate()
+    done = checkpoint.latest(tmp_path / "checkpoints")
+    assert not (tmp_path / "summary.json").exists(), "killed too late to show anything"
+    finish(start(tmp_path, "--resume", "steps=40", "data={'slow':.02}"))
+    assert done is not None
+    assert weights(tmp_path) == weights(uninterrupted)
+    assert rows(tmp_path) == rows(uninterrupted)
+
+
+def _wait_for_rows(out: Path, *, more: int) -> None:
+    path = out / "metrics.jsonl"
+    before = len(path.read_text().splitlines()) if path.exists() else 0
+    for _ in range(600):
+        if path.exists():
+            count = len(path.read_text().splitlines())
+            before = min(before, count)  # a resumed run takes rows back
+            if count >= before + more:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the run writes no metrics")
+
+
+def test_sigterm_leaves_a_checkpoint_and_goes_on_exactly(tmp_path: Path, uninterrupted: Path):
+    process = start(tmp_path, "steps=40", "workers=2", "data={'slow':.02}")
+    _wait_for_rows(tmp_path, more=3)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert "Interrupted" in output
+    assert "--resume" in output
+    at = checkpoint.latest(tmp_path / "checkpoints")
+    assert at is not None
+    assert rows(tmp_path)[-1]["step"] == checkpoint.load(at).step
+    finish(start(tmp_path, "--resume", "steps=40", "data={'slow':.02}"))
+    assert weights(tmp_path) == weights(uninterrupted)
+    assert rows(tmp_path) == rows(uninterrupted)
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path):
+    job(steps=2).run(tmp_path)
+    before = sha256(tmp_path / "summary.json")
+    with pytest.raises(ValueError, match=r"holds a run: add --resume"):
+        job(steps=2).run(tmp_path)
+    job(steps=2).run(tmp_path, resume=True)
+    assert sha256(tmp_path / "summary.json") == before
+
+
+def test_another_job_cannot_go_on(tmp_path: Path):
+    job(steps=5).run(tmp_path)
+    (tmp_path / "summary.json").unlink()
+    with pytest.raises(ValueError, match=r"seed: 0 -> 1") as caught:
+        job(steps=5, seed=1, rate=0.02, workers=1, log_every=3).run(tmp_path, resume=True)
+    assert "lr.rates.head: 0.01 -> 0.02" in str(caught.value)
+    assert "workers" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"objective\.width"):
+        job(steps=5, student={"width": 12}).run(tmp_path, resume=True)
+
+
+# --- guards ---
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_bad_update_never_reaches_the_weights(tmp_path: Path, accumulate: int):
+    clean, broken = tmp_path / "clean", tmp_path / "broken"
+    fields: dict[str, Any] = {"accumulate": accumulate, "checkpoint_every": 1}
+    job(**fields, keep_checkpoints=99).run(clean)
+    with pytest.raises(GuardStop, match=r"was not applied.*loss nan") as caught:
+        job(**fields, data={"broken": 13}).run(broken)
+    assert "planes/013.png" in str(caught.value)
+    last = checkpoint.latest(broken / "checkpoints")
+    assert last is not None
+    step = checkpoint.load(last).step
+    assert f"update {step} " in str(caught.value)
+    for name, value in trained(clean, step).items():
+        assert torch.equal(trained(broken, step)[name], value), name
+
+
+def test_nothing_after_a_bad_update_reaches_the_weights(tmp_path: Path, monkeypatch):
+    # the host learns of it one update later; meanwhile the device refuses
+    seen = {}
+    monkeypatch.setattr(
+        "distill.watch.Watch.read",
+        lambda self: seen.update(veto=float(self.veto)) or setattr(self, "_pending", None),
+    )
+    monkeypatch.setattr("distill.train._finish", lambda job_, run: seen.update(run=run))
+    job(data={"broken": 13}, checkpoint_every=99, pictures=None, validation=None).run(tmp_path)
+    assert seen["veto"] == 1.0
+    for module in (seen["run"].engine.student, seen["run"].engine.objective):
+        assert all(torch.isfinite(p).all() for p in module.parameters())
+
+
+def test_a_dead_output_stops_the_run(tmp_path: Path):
+    with pytest.raises(GuardStop, match=r"100% of the output is exactly 0.*final ReLU has died"):
+        job(student={"dead": True}, steps=30, validate_every=30).run(tmp_path / "training")
+    with pytest.raises(GuardStop, match=r"in the fixed pictures after step 2"):
+        job(student={"dead": True}, steps=30, validate_every=2).run(tmp_path / "pictures")
+
+
+def test_two_runs_never_share_a_folder(tmp_path: Path):
+    process = start(tmp_path, "data={'slow':.2}")
+    _wait_for_rows(tmp_path, more=1)
+    try:
+        with pytest.raises(ValueError, match="another process is already writing"):
+            job().run(tmp_path, resume=True)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+# --- several processes ---
+
+
+def test_two_processes_train_as_one(tmp_path: Path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", _port())
+    arguments = ("student={'dropout':0.0}", "accumulate=2", "batch_size=8", "validate_every=4")
+    finish(start(one, *arguments))
+    finish(start(two, *arguments, launcher=launcher))
+    states = [checkpoint.load(checkpoint.latest(out / "checkpoints") or out) for out in (one, two)]
+    assert [len(state.random) for state in states] == [1, 2]
+    for name, value in states[0].model.items():
+        torch.testing.assert_close(states[1].model[name], value, rtol=0, atol=2e-5)
+    for ours, theirs in zip(rows(two), rows(one), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+def _port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def test_processes_that_do_not_see_each_other_are_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"2 processes were launched but Accelerate sees 1"):
+        job().run(tmp_path)
+
+
+# --- the job ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": 0}, "steps=0 must be at least 1"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints=0"),
+        ({"workers": -1}, "workers=-1"),
+        ({"accumulate": 3}, "batch_size=4 is not a multiple of accumulate=3"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm=0"),
+        ({"ema": 1.0}, r"ema=1\.0"),
+        ({"rate": float("nan")}, "learning rate of encoder at step 0 is nan"),
+    ],
+)
+def test_fields_are_checked(fields: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        job(**fields)
+
+
+def test_precision_is_checked():
+    made = job()
+    object.__setattr__(made, "precision", "fp16")  # the type checker of the tests would be first
+    with pytest.raises(ValueError, match=r"precision=fp16: bf16 or fp32"):
+        made.__post_init__()
+
+
+def test_a_batch_must_split_over_the_processes(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", property(lambda self: 3))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match=r"batch_size=4 .* accumulate=1 times 3 processes"):
+        job().run(tmp_path)
+
+
+def test_activations_cannot_be_checkpointed_everywhere(tmp_path: Path):
+    with pytest.raises(ValueError, match="Student cannot checkpoint its activations"):
+        job(activation_checkpointing=True).run(tmp_path)
