@@ -61,7 +61,8 @@ def median_mad(
 
     Yang et al. 2024 (Depth Anything), section 3.1. Gradients flow through both.
     """
-    return masked.median(values, valid), masked.mad(values, valid).clamp(min=masked.EPS)
+    location = masked.median(values, valid)
+    return location, masked.mad(values, valid, location).clamp(min=masked.EPS)
 
 
 def normalised_difference(
@@ -75,12 +76,12 @@ def normalised_difference(
         The difference, 0 where it does not count, and where it counts: the valid pixels of the
         samples that have `masked.enough` of them.
     """
-    counted = valid & masked.enough(target, valid)[:, None, None]
-    difference = _normalised(pred, counted) - _normalised(target, counted)
-    return masked.fill(difference, counted), counted
+    location, scale = median_mad(target, valid)
+    counted = valid & masked.enough(target, valid, scale)[:, None, None]
+    pred_hat = _normalised(pred, counted, *median_mad(pred, counted))
+    return pred_hat - _normalised(target, counted, location, scale), counted
 
 
-def _normalised(values: Tensor, valid: Tensor) -> Tensor:
-    location, scale = median_mad(values, valid)
-    values = masked.fill(values, valid)
-    return (values - location[:, None, None]) / scale[:, None, None]
+def _normalised(values: Tensor, valid: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+    centred = masked.full_precision(values) - location[:, None, None]
+    return masked.fill(centred, valid) / scale[:, None, None]

@@ -39,9 +39,20 @@ def median(values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Floa
     return torch.where(count(valid) > 0, middle, 0.0)
 
 
-def mad(values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-    """Mean absolute deviation from the median over the valid pixels; 0 where there are none."""
-    return mean((full_precision(values) - median(values, valid)[:, None, None]).abs(), valid)
+def mad(
+    values: Float[Tensor, "b h w"],
+    valid: Bool[Tensor, "b h w"],
+    middle: Float[Tensor, " b"] | None = None,
+) -> Float[Tensor, " b"]:
+    """Mean absolute deviation from the median over the valid pixels; 0 where there are none.
+
+    Args:
+        values: to look at.
+        valid: pixels that count.
+        middle: the median, where it is known already.
+    """
+    middle = median(values, valid) if middle is None else middle
+    return mean((full_precision(values) - middle[:, None, None]).abs(), valid)
 
 
 @torch.no_grad()
@@ -83,13 +94,23 @@ def quantile(
     return torch.where(count(valid) > 0, torch.lerp(low, high, place.frac()), 0.0)
 
 
-def enough(target: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Bool[Tensor, " b"]:
+def enough(
+    target: Float[Tensor, "b h w"],
+    valid: Bool[Tensor, "b h w"],
+    deviation: Float[Tensor, " b"] | None = None,
+) -> Bool[Tensor, " b"]:
     """Whether a sample says anything up to scale and shift: `MIN_PIXELS` valid and not constant.
 
     A sample that does not has a loss of 0; the objective leaves it out of the mean over samples.
     A NaN among the valid pixels counts as enough: it must reach the loss and stop the run.
+
+    Args:
+        target: to look at.
+        valid: pixels that count.
+        deviation: the `mad` of `target`, where it is known already.
     """
-    return (count(valid) >= MIN_PIXELS) & ~(mad(target, valid) <= EPS)
+    deviation = mad(target, valid) if deviation is None else deviation
+    return (count(valid) >= MIN_PIXELS) & ~(deviation <= EPS)
 
 
 def full_precision(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
