@@ -154,6 +154,7 @@ def batches(
         num_workers=workers,
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # without one it draws from the global state
     )
     return Batches(loader)
 

@@ -139,6 +139,13 @@ def test_workers_give_the_same_bytes_and_end(two):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_global_randomness_stays(two, workers):
+    before = torch.get_rng_state()
+    drawn(two, 2, workers=workers)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_seeds_differ_in_order_and_in_noise(two):
     first, second = drawn(two, 1), drawn(two, 1, seed=6)
     assert keys(first) != keys(second)
