@@ -73,9 +73,9 @@ class Student(nn.Module):
         self.encoder = nn.Conv2d(3, width, 4, stride=4)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.ConvTranspose2d(width, 1, 4, stride=4)
-        nn.init.constant_(self.head.bias, -100.0 if dead else 1.0)
         # the losses ignore a shift: its gradient would be rounding, which Adam makes a full step of
-        self.head.bias.requires_grad_(False)
+        shift = torch.full((1,), -100.0 if dead else 1.0)
+        self.head.bias = nn.Parameter(shift, requires_grad=False)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
         return self.forward_features(image)[0]

@@ -8,7 +8,7 @@ summed by the loop) and each batch returns its share of that mean: shares add up
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,6 +23,7 @@ OUTPUT = ("zeros", "mean")  # what an objective reports about the network's outp
 _NEEDS_CONTRAST = {Space.AFFINE_DEPTH, Space.AFFINE_DISPARITY, Space.ORDINAL}
 
 
+@runtime_checkable
 class Student(Protocol):
     """What an objective needs of the network it trains; `models.depth_anything` is one."""
 
