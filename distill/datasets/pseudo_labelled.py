@@ -1,0 +1,113 @@
+"""Photographs joined with a teacher's labels: a folder and a store make one labelled data set."""
+
+import logging
+from array import array
+from collections.abc import Container, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from distill.datasets.image_folder import ImageFolder
+from distill.labels.store import LabelStore
+from distill.types import Sample
+
+_logger = logging.getLogger(__name__)
+
+
+class PseudoLabelled:
+    """The images that have a label, each at the size of its label, with the teacher's numbers.
+
+    Images that the label job put aside as unusable are left out. The space of the targets is the
+    store's; `K` stays unknown.
+
+    Args:
+        images: as they were labelled, under the same name.
+        store: what `make pseudolabel` wrote.
+        partial: serve what is there of an unfinished store or of a part of the images.
+
+    Raises:
+        FileNotFoundError: `store` holds no store.
+        ValueError: an image has no label, or a label no image, and not `partial`; or nothing is
+            left.
+    """
+
+    def __init__(self, images: ImageFolder, store: Path, *, partial: bool = False) -> None:
+        self.name, self._images = images.name, images
+        self._store = LabelStore(store, allow_incomplete=partial)
+        aside = self._store.quarantined()
+        self._rows, bare, strangers = _join(images, self._store.keys(), aside)
+        if len(self._rows) == 0 or ((bare or strangers) and not partial):
+            raise ValueError(
+                f"{self.name}: {bare} of {len(images)} images in {images.root} have no label in "
+                f"{store}, {strangers} labels there have no image; run `make pseudolabel` for "
+                "these images, or pass partial=True to use those that match"
+            )
+        if bare or strangers:
+            _logger.warning("%s: %d images without label are left out", self.name, bare)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def key(self, index: int) -> str:
+        """The key of sample `index`, without reading it."""
+        return self._images.key(int(self._rows[index]))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read image and label; the image at the label's size, by OpenCV's bicubic kernel.
+
+        Raises:
+            ValueError: image or label is damaged or gone, or the image is not the one that was
+                labelled.
+        """
+        key = self.key(index)
+        try:
+            label = self._store.read(key)
+        except KeyError as error:
+            raise ValueError(f"{key}: no label in {self._store.path} any more") from error
+        image = self._images[int(self._rows[index])].image
+        if tuple(image.shape[1:]) != label.image_size:
+            raise ValueError(
+                f"{key}: is {tuple(image.shape[1:])} now and was {label.image_size} when it was "
+                f"labelled for {self._store.path}; label it again"
+            )
+        h, w = label.valid.shape
+        return Sample(
+            key=key,
+            image=_resized(image, h, w),
+            target=torch.where(label.valid, label.prediction.values, torch.nan),
+            valid=label.valid,
+            space=label.prediction.space,
+            pseudo_label=True,
+        )
+
+
+def _resized(image: Float[Tensor, "3 _ _"], h: int, w: int) -> Float[Tensor, "3 {h} {w}"]:
+    """As upstream prepares its images: bicubic, without antialiasing; clipped to [0, 1]."""
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    resized = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_CUBIC)
+    return torch.from_numpy(resized).permute(2, 0, 1).contiguous().clamp_(0, 1)
+
+
+def _join(
+    images: ImageFolder, labelled: Iterable[str], aside: Container[str]
+) -> tuple[np.ndarray, int, int]:
+    """The images that have a label; how many have none nor are put `aside`; labels without image.
+
+    Images and labels come sorted by key.
+    """
+    keys, rows, bare, strangers = iter(labelled), array("q"), 0, 0
+    label = next(keys, None)
+    for i in range(len(images)):
+        key = images.key(i)
+        while label is not None and label < key:
+            strangers, label = strangers + 1, next(keys, None)
+        if label == key:
+            rows.append(i)
+            label = next(keys, None)
+        else:
+            bare += key not in aside
+    return np.array(rows), bare, strangers + (label is not None) + sum(1 for _ in keys)

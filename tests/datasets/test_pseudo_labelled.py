@@ -1,0 +1,146 @@
+"""Images joined with a store that the label package wrote, and joins that must be refused."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from contracts import check_dataset
+from label_stores import meta, write_store
+from PIL import Image
+from scenes import Scene, ball, pinhole, room
+
+from distill.datasets.image_folder import ImageFolder
+from distill.datasets.pseudo_labelled import PseudoLabelled
+from distill.labels.codec import JpegXl
+from distill.labels.shards import CorruptShard, encode_label, write_shard
+from distill.types import Prediction, Space
+
+H, W = 14, 28  # of the labels
+SIZE = (2 * H, 2 * W)  # of the images
+
+
+def write_image(path: Path, truth: Scene, size: tuple[int, int] = SIZE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    wide = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    wide.save(path)
+
+
+def miniature(root: Path, **quarantined: str) -> dict[str, Scene]:
+    """Two images and a finished store with the inverse depth of each, valid where there is one."""
+    K = pinhole(H, W)
+    scenes = {"photos/a/b.png": ball(H, W, K), "photos/c.png": room(H, W, K)}
+    labels = []
+    for key, truth in scenes.items():
+        write_image(root / key, truth)
+        values = torch.where(truth.valid, 1 / truth.depth, 0.0).float()
+        prediction = Prediction(values=values, space=Space.AFFINE_DISPARITY, confidence=0.5)
+        labels.append(
+            encode_label(key, prediction, codec=JpegXl(), image_size=SIZE, valid=truth.valid)
+        )
+    keys = sorted([*scenes, *quarantined])
+    meta(keys, shard_size=9).write(root / "store")
+    write_shard(root / "store", 0, labels, quarantined=quarantined)
+    return scenes
+
+
+def joined(root: Path, *, partial: bool = False) -> PseudoLabelled:
+    return PseudoLabelled(ImageFolder(root / "photos"), root / "store", partial=partial)
+
+
+def test_the_contract(tmp_path):
+    scenes = miniature(tmp_path)
+    check_dataset(
+        lambda: joined(tmp_path),
+        scenes,
+        space=Space.AFFINE_DISPARITY,
+        depth_tolerance=1e-4,  # of the codec
+        image_tolerance=0.02,  # of two resizes
+    )
+    sample = joined(tmp_path)[0]
+    assert sample.pseudo_label
+    assert sample.far is None
+    assert sample.K is None
+
+
+def test_image_and_label_share_one_grid(tmp_path):
+    """A step edge lies between the same two pixels in both."""
+    miniature(tmp_path)
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[:, 20:] = 255
+    Image.fromarray(image).save(tmp_path / "photos/c.png")
+    row = joined(tmp_path)[1].image[0, 5]
+    assert (row[:9] < 0.1).all()
+    assert (row[11:] > 0.9).all()
+    assert row[9] + row[10] == pytest.approx(1, abs=0.01)  # symmetric about the edge
+    assert row.min() == 0  # bicubic overshoots; clipped
+    assert row.max() == 1
+
+
+def test_images_without_label_are_counted(tmp_path, caplog):
+    scenes = miniature(tmp_path)
+    for name in ("b.png", "d.png"):
+        write_image(tmp_path / "photos" / name, next(iter(scenes.values())))
+    words = r"photos: 2 of 4 images in .* no label .*, 0 labels .*; run `make pseudolabel`"
+    with pytest.raises(ValueError, match=words):
+        joined(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        some = joined(tmp_path, partial=True)
+    assert [some.key(i) for i in range(len(some))] == list(scenes)
+    assert some[1].key == "photos/c.png"
+    assert "2 images without label are left out" in caplog.text
+
+
+def test_labels_without_image_are_counted(tmp_path):
+    miniature(tmp_path)
+    (tmp_path / "photos/c.png").unlink()
+    with pytest.raises(ValueError, match=r"0 of 1 images .*, 1 labels there have no image"):
+        joined(tmp_path)
+    assert len(joined(tmp_path, partial=True)) == 1
+    (tmp_path / "photos/a/b.png").rename(tmp_path / "photos/z.png")
+    with pytest.raises(ValueError, match=r"1 of 1 images .*, 2 labels there have no image"):
+        joined(tmp_path, partial=True)
+
+
+def test_what_the_label_job_put_aside_is_no_mistake(tmp_path):
+    miniature(tmp_path, **{"photos/bad.jpg": "damaged"})
+    (tmp_path / "photos/bad.jpg").touch()
+    assert len(joined(tmp_path)) == 2
+
+
+def test_an_unfinished_store_is_refused(tmp_path):
+    miniature(tmp_path)
+    meta(["photos/a/b.png", "photos/c.png", "photos/d.png"], shard_size=2).write(tmp_path / "store")
+    with pytest.raises(ValueError, match="1 of 2 shards are missing"):
+        joined(tmp_path)
+    assert len(joined(tmp_path, partial=True)) == 2
+    with pytest.raises(FileNotFoundError, match="is not a label store"):
+        PseudoLabelled(ImageFolder(tmp_path / "photos"), tmp_path)
+
+
+def test_another_image_under_the_same_name_is_refused(tmp_path):
+    scenes = miniature(tmp_path)
+    write_image(tmp_path / "photos/c.png", scenes["photos/c.png"], size=(10, 20))
+    with pytest.raises(ValueError, match=r"photos/c\.png: is \(10, 20\) now and was \(28, 56\)"):
+        _ = joined(tmp_path)[1]
+
+
+def test_a_label_that_went_away_is_named(tmp_path):
+    miniature(tmp_path)
+    dataset = joined(tmp_path)
+    write_store(tmp_path / "store", ["photos/other.png"])
+    dataset._store._index = None  # as in a worker, which reads the index again
+    with pytest.raises(ValueError, match=r"photos/a/b\.png: no label in .*store any more"):
+        _ = dataset[0]
+
+
+def test_a_damaged_label_is_named(tmp_path):
+    miniature(tmp_path)
+    tar = tmp_path / "store/labels-00000.tar"
+    data = bytearray(tar.read_bytes())
+    data[600] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(CorruptShard, match=r"photos/a/b\.png: checksum differs"):
+        _ = joined(tmp_path)[0]
