@@ -109,9 +109,11 @@ def tonemap(
     scale = 1.0
     if brightness.size:
         bright = float(np.percentile(brightness, 90))
-        scale = 0.0 if bright < 1e-4 else 0.8**2.2 / bright
-    linear = np.nan_to_num(radiance, nan=0.0) * np.float32(scale)
-    return np.clip(np.maximum(linear, 0) ** np.float32(1 / 2.2), 0, 1)
+        if bright < 1e-4:
+            return np.zeros_like(radiance)
+        scale = 0.8**2.2 / bright
+    linear = np.fmax(radiance * np.float32(scale), 0)  # 0 for NaN, too
+    return np.minimum(linear ** np.float32(1 / 2.2), 1)
 
 
 def _path(scene: str, camera: str, frame: int, folder: str, kind: str) -> str:

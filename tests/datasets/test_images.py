@@ -37,6 +37,10 @@ def test_formats_without_loss(form):
     close(images.read_image(saved(Image.fromarray(COLOURS), form, **options)), COLOURS, 0.01)
 
 
+def test_white_is_one():
+    assert images.read_image(saved(Image.new("RGB", (3, 2), "white"))).unique().tolist() == [1.0]
+
+
 def test_jpeg_keeps_red_red(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(saved(Image.fromarray(COLOURS), "JPEG", quality=95, subsampling=0))

@@ -65,18 +65,22 @@ def test_the_contract(tmp_path):
     assert sample.K is None
 
 
-def test_image_and_label_share_one_grid(tmp_path):
-    """A step edge lies between the same two pixels in both."""
+@pytest.mark.parametrize(
+    ("dark", "bright", "beside"),
+    [
+        (51, 153, (0.2 - 0.09375 * 0.4, 0.6 + 0.09375 * 0.4)),  # by the kernel with a = -0.75
+        (0, 255, (0, 1)),  # overshoots, and is clipped
+    ],
+)
+def test_image_and_label_share_one_grid(dark, bright, beside, tmp_path):
+    """An edge between columns 19 and 20 lies between 9 and 10 at half the size."""
     miniature(tmp_path)
-    image = np.zeros((*SIZE, 3), np.uint8)
-    image[:, 20:] = 255
+    image = np.full((*SIZE, 3), dark, np.uint8)
+    image[:, 20:] = bright
     Image.fromarray(image).save(tmp_path / "photos/c.png")
     row = joined(tmp_path)[1].image[0, 5]
-    assert (row[:9] < 0.1).all()
-    assert (row[11:] > 0.9).all()
-    assert row[9] + row[10] == pytest.approx(1, abs=0.01)  # symmetric about the edge
-    assert row.min() == 0  # bicubic overshoots; clipped
-    assert row.max() == 1
+    wanted = [dark / 255] * 9 + [*beside] + [bright / 255] * (W - 11)
+    torch.testing.assert_close(row, torch.tensor(wanted))
 
 
 def test_images_without_label_are_counted(tmp_path, caplog):
