@@ -24,7 +24,7 @@ class RenderJob:
 
     Attributes:
         size: short side of every picture, pixels.
-        samples: paths per pixel; depth is exact at any number.
+        samples: paths per pixel, whose noise is then smoothed; depth is exact at any number.
         street_variations: weathers rendered of each street, of Virtual KITTI 2's ten; a street
             makes `2 * street_frames * street_variations` pictures, for it has two cameras.
         photos: unlabelled photographs.
@@ -34,7 +34,7 @@ class RenderJob:
 
     seed: int = 0
     size: int = 112
-    samples: int = 8
+    samples: int = 4
     indoor_scenes: int = 60
     indoor_frames: int = 5
     street_scenes: int = 20

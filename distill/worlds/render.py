@@ -5,12 +5,14 @@ which would invent surfaces between foreground and background: one ray goes thro
 centre, and depth is exact to float32.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from distill.worlds.denoise import denoised
 from distill.worlds.scene import Camera, Light, Material, Scene, Shape
 
 _BOUNCES = 3  # path segments before the light: direct light and one reflection or transmission
@@ -42,27 +44,27 @@ class Renderer:
 
     def __init__(self, scene: Scene) -> None:
         mi = _mitsuba()
-        parts: dict[str, Any] = {"type": "scene"}
-        surfaces: dict[int, dict[str, Any]] = {}  # a material is loaded once, whatever wears it
-        for index, shape in enumerate(scene.shapes):
-            key = id(shape.material)
-            if key not in surfaces:
-                surfaces[key] = _surface(mi, shape.material)
-            parts[f"shape{index:04d}"] = _shape(mi, shape, surfaces[key])
-        for index, light in enumerate(scene.lights):
-            parts[f"light{index:04d}"] = _light(mi, light)
+        lights = {f"light{i:04d}": _light(mi, light) for i, light in enumerate(scene.lights)}
         self._mi = mi
-        self._scene = mi.load_dict(parts, parallel=False)
+        self._scene = mi.load_dict(_parts(mi, scene, _surface) | lights, parallel=False)
+        self._colours = mi.load_dict(_parts(mi, scene, _glow), parallel=False)
 
     def render(self, camera: Camera, *, samples: int, seed: int) -> Frame:
-        """Path-trace `samples` per pixel; depth is exact whatever their number."""
-        mi = self._mi
-        integrator = mi.load_dict({"type": "path", "max_depth": _BOUNCES})
-        sensor = mi.load_dict(_sensor(mi, camera, {"type": "multijitter", "sample_count": samples}))
-        image = integrator.render(self._scene, sensor, seed=seed, spp=samples)
+        """Path-trace `samples` per pixel and smooth their noise; depth is exact at any number."""
+        noisy = self._trace(self._scene, camera, samples=samples, seed=seed, vertices=_BOUNCES)
+        albedo = self._trace(self._colours, camera, samples=samples, seed=seed, vertices=1)
         depth, hit = self.depth(camera)
-        radiance = np.nan_to_num(np.array(image, dtype=np.float32)[..., :3], posinf=0.0)
+        radiance = denoised(noisy, albedo, points(camera, depth), hit)
         return Frame(camera=camera, radiance=radiance, depth=depth, hit=hit)
+
+    def _trace(
+        self, scene: Any, camera: Camera, *, samples: int, seed: int, vertices: int
+    ) -> Float[np.ndarray, "h w 3"]:
+        sampler = {"type": "multijitter", "sample_count": samples}
+        sensor = self._mi.load_dict(_sensor(self._mi, camera, sampler))
+        integrator = self._mi.load_dict({"type": "path", "max_depth": vertices})
+        image = integrator.render(scene, sensor, seed=seed, spp=samples)
+        return np.nan_to_num(np.array(image, dtype=np.float32)[..., :3], posinf=0.0)
 
     def depth(self, camera: Camera) -> tuple[Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
         """Depth and hit (see `Frame`) along the rays through the pixel centres."""
@@ -81,6 +83,33 @@ def stretch(camera: Camera) -> Float[np.ndarray, "h w"]:
     x = (np.arange(camera.width) + 0.5 - camera.width / 2) / camera.focal
     y = (np.arange(camera.height) + 0.5 - camera.height / 2) / camera.focal
     return np.sqrt(1 + x[None] ** 2 + y[:, None] ** 2)
+
+
+def points(camera: Camera, depth: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    """What each pixel's centre sees, metres in the camera's axes; the origin where nothing."""
+    x = (np.arange(camera.width) + 0.5 - camera.width / 2) / camera.focal
+    y = (np.arange(camera.height) + 0.5 - camera.height / 2) / camera.focal
+    rays = np.stack([*np.meshgrid(x, y), np.ones_like(depth)], axis=-1)
+    return (rays * depth[..., None]).astype(np.float32)
+
+
+def _parts(mi: Any, scene: Scene, dress: Callable[[Any, Material], Any]) -> dict[str, Any]:
+    """The scene's shapes; a material is loaded once, whatever wears it."""
+    surfaces: dict[int, dict[str, Any]] = {}
+    parts: dict[str, Any] = {"type": "scene"}
+    for index, shape in enumerate(scene.shapes):
+        key = id(shape.material)
+        if key not in surfaces:
+            surfaces[key] = dress(mi, shape.material)
+        parts[f"shape{index:04d}"] = _shape(mi, shape, surfaces[key])
+    return parts
+
+
+def _glow(mi: Any, material: Material) -> dict[str, Any]:
+    """A surface that emits its own colour: one ray tells the albedo."""
+    if material.kind in {"light", "glass"}:
+        return {"bsdf": {"type": "diffuse"}}
+    return {"emitter": {"type": "area", "radiance": _colour(mi, material)}}
 
 
 def _mitsuba() -> Any:
@@ -134,7 +163,7 @@ def _mesh(mi: Any, shape: Shape, surface: dict[str, Any]) -> Any:
     assert shape.mesh is not None
     properties = mi.Properties()
     for name, part in surface.items():
-        properties[name] = part if name == "bsdf" else mi.load_dict(part)
+        properties[name] = mi.load_dict(part) if isinstance(part, dict) else part
     vertices = shape.mesh.vertices @ shape.pose[:3, :3].T + shape.pose[:3, 3]
     counts = (len(vertices), len(shape.mesh.faces))
     mesh = mi.Mesh("mesh", *counts, props=properties, has_vertex_texcoords=True)
