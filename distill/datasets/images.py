@@ -225,7 +225,11 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
             if image.mode == "F":
                 raise _Refused(f"{name}: float pixels have no range; save it with 16 bits")
             turn = _UPRIGHT.get(_orientation(image))  # read late: TIFF turns itself while loading
-            return image if turn is None else image.transpose(turn)
+            if turn is not None:
+                image = image.transpose(turn)
+                for told in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+                    image.info.pop(told, None)  # or whoever asks next turns it once more
+            return image
     except _Refused:
         raise
     except _DAMAGE as error:

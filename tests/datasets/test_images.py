@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from contracts import unchecked
-from PIL import Image
+from PIL import Image, ImageOps
 
 from distill.datasets import images
 
@@ -69,6 +69,16 @@ def test_exif_turns_the_picture_upright(orientation, stored, form):
     data = saved(Image.fromarray(stored.copy()), form, exif=exif, **options.get(form, {}))
     close(images.read_image(data), COLOURS, 0.03)
     assert images.read_pil(data).size == (12, 8)
+
+
+def test_a_picture_is_turned_only_once():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(stored, "JPEG", exif=exif)
+    image = images.read_pil(stored.getvalue())
+    assert image.size == (30, 40)
+    assert ImageOps.exif_transpose(image).size == (30, 40)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
