@@ -1,0 +1,204 @@
+"""A model on a benchmark: one row per image, their means, and the protocol beside them."""
+
+import json
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from accelerate.utils import gather_object
+from PIL import Image
+from tqdm import tqdm
+
+from distill import atomic
+from distill import job as jobs
+from distill.evaluation import benchmarks
+from distill.evaluation.scoring import score
+from distill.models.foreign import load_predictor
+from distill.types import Dataset, Prediction, Sample, Space
+
+METRICS = (
+    *("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog"),
+    *("delta1", "delta2", "delta3"),
+)
+_LOG = logging.getLogger(__name__)
+_RECORDED = ("distill", "torch", "transformers", "pillow")
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What is scored; `models.foreign.DepthPredictor` is one."""
+
+    @property
+    def space(self) -> Space:
+        """What the predicted numbers mean."""
+        ...
+
+    def predict(self, images: Sequence[Image.Image]) -> list[Prediction]:
+        """One map per image, each at its image's size."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Rows in the order of the data set; the means over the rows that were measured."""
+
+    rows: list[dict[str, Any]]
+    means: dict[str, float]
+    protocol: benchmarks.Protocol
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images carry each flag; "measured" counts those without "skipped"."""
+        flags = Counter(flag for row in self.rows for flag in row["flags"])
+        return {"measured": len(self.rows) - flags["skipped"], **dict(sorted(flags.items()))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob:
+    """Score a model on a benchmark into `out/rows.jsonl` and `out/summary.json`.
+
+    Attributes:
+        model: folder or hub id of any depth model of transformers.
+        benchmark: a name in `benchmarks.BENCHMARKS`.
+        data: its folder; None: the benchmark's own place, where it has one.
+        space: what the model's numbers mean; None: as its architecture declares.
+    """
+
+    model: str | Path
+    benchmark: str
+    data: Path | None = None
+    space: Space | None = None
+
+    def __post_init__(self) -> None:
+        benchmarks.find(self.benchmark)
+
+    def run(self, out: Path, *, resume: bool = False) -> None:
+        """Evaluate; every process takes its share and the first one writes.
+
+        With `resume`, a summary of the same weights, data and protocol is kept as it is.
+
+        Raises:
+            ValueError: the data cannot be read, or the model does not fit the protocol.
+            FileNotFoundError: a folder is missing.
+        """
+        started = time.perf_counter()
+        state = jobs.processes()
+        benchmark = benchmarks.find(self.benchmark)
+        data = benchmark.folder(self.data)
+        predictor = load_predictor(self.model, device=str(state.device), space=self.space)
+        subject = {
+            "benchmark": benchmark.name,
+            "data": str(data),
+            "model": str(self.model),
+            "model_sha256": predictor.sha256,
+            "licence": predictor.licence,
+            "space": predictor.space.value,
+        }
+        if resume and _is_done(out / "summary.json", subject, benchmark):
+            _LOG.info("%s is there already", out / "summary.json")
+            return
+        result = evaluate(predictor, benchmark, data)
+        if not state.is_main_process:
+            return
+        summary = {
+            **subject,
+            **summarise(result),
+            "seconds": round(time.perf_counter() - started, 3),
+            "processes": state.num_processes,
+            "versions": {name: metadata.version(name) for name in _RECORDED},
+        }
+        write(out, result.rows, summary)
+
+
+def evaluate(
+    predictor: Predictor, benchmark: benchmarks.Benchmark, data: Path | Dataset
+) -> Evaluation:
+    """Score each image of `data` exactly once, over all processes of the launch.
+
+    Images are predicted one by one, so that a number depends on its image alone; every process
+    returns all rows.
+
+    Args:
+        predictor: the model.
+        benchmark: reader and protocol.
+        data: the folder the benchmark reads, or a data set of metric depth already open.
+
+    Raises:
+        ValueError: an image cannot be read or scored (on every process, not only where it failed),
+            or none has enough pixels to measure.
+    """
+    state = jobs.processes()
+    dataset = benchmark.open(data) if isinstance(data, Path) else data
+    protocol = benchmark.protocol_for(len(dataset))
+    mine = range(state.process_index, len(dataset), state.num_processes)
+    rows, failure = [], []
+    try:
+        for index in tqdm(mine, desc=benchmark.name, disable=not state.is_main_process):
+            rows.append((index, _row(predictor, dataset[index], protocol)))
+    except (ValueError, OSError) as error:  # the other processes wait in the gather: tell them
+        failure.append(str(error))
+    failures = gather_object(failure)
+    if failures:
+        raise ValueError(f"benchmark {benchmark.name}: " + "; ".join(failures))
+    ordered = [row for _, row in sorted(gather_object(rows), key=lambda pair: pair[0])]
+    measured = [row for row in ordered if "skipped" not in row["flags"]]
+    if not measured:
+        raise ValueError(
+            f"benchmark {benchmark.name}: none of {len(ordered)} images has "
+            f"{protocol.min_pixels} pixels to measure under {protocol.id}; is the depth in metres?"
+        )
+    means = {m: math.fsum(row[m] for row in measured) / len(measured) for m in METRICS}
+    return Evaluation(rows=ordered, means=means, protocol=protocol)
+
+
+def summarise(result: Evaluation) -> dict[str, Any]:
+    """The part of `summary.json` that the result decides."""
+    return {
+        "protocol": result.protocol.as_json(),
+        "means": result.means,
+        "n": result.counts["measured"],
+        "images": len(result.rows),
+        "flags": {flag: n for flag, n in result.counts.items() if flag != "measured"},
+        "keys_sha256": benchmarks.digest([row["key"] for row in result.rows]),
+    }
+
+
+def write(out: Path, rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
+    """`rows.jsonl`, then `summary.json`: where the summary is, the rows are."""
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    atomic.write_text(out / "rows.jsonl", lines)
+    atomic.write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    means = ", ".join(f"{name} {value:.4f}" for name, value in summary["means"].items())
+    _LOG.info("%s\n%s\n%s", means, summary["protocol"]["text"], out / "summary.json")
+
+
+def as_picture(sample: Sample) -> Image.Image:
+    """The image of a sample as Pillow holds it: exactly the file's pixels where it had 8 bits."""
+    pixels = (sample.image * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def _is_done(path: Path, subject: dict[str, Any], benchmark: benchmarks.Benchmark) -> bool:
+    if not path.is_file():
+        return False
+    done = json.loads(path.read_text())
+    same = all(done.get(name) == value for name, value in subject.items())
+    return same and done["protocol"] == benchmark.protocol_for(done["images"]).as_json()
+
+
+def _row(predictor: Predictor, sample: Sample, protocol: benchmarks.Protocol) -> dict[str, Any]:
+    if sample.target is None or sample.valid is None or sample.space is not Space.METRIC_DEPTH:
+        raise ValueError(f"{sample.key}: truth is {sample.space}, metric depth is needed")
+    (prediction,) = predictor.predict([as_picture(sample)])
+    try:
+        scores = score(prediction, sample.target, sample.valid, protocol)
+    except ValueError as error:
+        raise ValueError(f"{sample.key}: {error}") from error
+    return {"key": sample.key, **scores}

@@ -1,0 +1,214 @@
+"""A miniature benchmark on disk: every image once, each row right, any number of processes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import save_depth_anything
+
+from distill.evaluation import evaluate as evaluation
+from distill.evaluation.benchmarks import find
+from distill.evaluation.evaluate import EvaluateJob, evaluate
+from distill.models.foreign import load_predictor
+from distill.types import Prediction, Sample, Space
+
+HEIGHT, WIDTH = 12, 16
+
+
+def write_pair(root: Path, name: str, depth: np.ndarray) -> None:
+    """An image whose brightness is 1/depth, and its truth as KITTI stores it."""
+    (root / "rgb").mkdir(parents=True, exist_ok=True)
+    (root / "depth").mkdir(exist_ok=True)
+    grey = np.round(255 / depth).astype(np.uint8)
+    Image.fromarray(grey).convert("RGB").save(root / "rgb" / f"{name}.png")
+    stored = np.round(depth * 256).astype(np.uint16)
+    (root / "depth" / f"{name}.png").write_bytes(imagecodecs.png_encode(stored))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    for i in range(5):
+        write_pair(tmp_path / "data", f"scene{i}", 1.0 + (x + (i + 1) * y) / 8)
+    return tmp_path / "data"
+
+
+class Brightness:
+    """Predicts the brightness of the image, which is the disparity; remembers what it saw."""
+
+    space = Space.AFFINE_DISPARITY
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.seen: list[Image.Image] = []
+        self.gain = gain
+
+    def predict(self, images):
+        self.seen += images
+        maps = [torch.from_numpy(np.asarray(i.convert("L")).astype(np.float32)) for i in images]
+        return [Prediction(values=m * self.gain + 3, space=self.space) for m in maps]
+
+
+def test_rows_and_means(folder):
+    result = evaluate(Brightness(), find("photos"), folder)
+    assert [row["key"] for row in result.rows] == [f"photos/rgb/scene{i}.png" for i in range(5)]
+    assert all(row["n_valid"] == HEIGHT * WIDTH and row["flags"] == [] for row in result.rows)
+    assert result.means["abs_rel"] == pytest.approx(
+        np.mean([row["abs_rel"] for row in result.rows])
+    )
+    assert 0 < result.means["abs_rel"] < 0.02  # the image holds disparity in 8 bits
+    assert result.means["delta1"] == 1
+    assert result.counts == {"measured": 5}
+
+
+def test_the_predictor_sees_the_pixels_of_the_file(folder):
+    predictor = Brightness()
+    evaluate(predictor, find("photos"), folder)
+    stored = np.asarray(Image.open(folder / "rgb" / "scene0.png"))
+    assert np.array_equal(np.asarray(predictor.seen[0]), stored)
+
+
+def test_flags_are_counted_and_skipped_images_stay_out_of_the_mean(folder):
+    empty = np.full((HEIGHT, WIDTH), 2.0)
+    write_pair(folder, "scene5", empty)
+    (folder / "depth" / "scene5.png").write_bytes(
+        imagecodecs.png_encode(np.zeros((HEIGHT, WIDTH), np.uint16))
+    )
+    write_pair(folder, "scene6", 1.0 + np.mgrid[0:HEIGHT, 0:WIDTH][0] / 4)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "rgb" / "scene6.png")  # constant prediction
+    result = evaluate(Brightness(), find("photos"), folder)
+    assert result.rows[5] == {"key": "photos/rgb/scene5.png", "n_valid": 0, "flags": ["skipped"]}
+    assert result.counts == {"measured": 6, "degenerate": 1, "skipped": 1}
+    upside_down = evaluate(Brightness(gain=-1), find("photos"), folder)
+    assert upside_down.counts["negative scale"] == 5
+
+
+def test_nothing_to_measure_is_an_error(folder):
+    for path in (folder / "depth").iterdir():
+        path.write_bytes(imagecodecs.png_encode(np.zeros((HEIGHT, WIDTH), np.uint16)))
+    with pytest.raises(ValueError, match=r"none of 5 images has 10 pixels.*in metres\?"):
+        evaluate(Brightness(), find("photos"), folder)
+
+
+def test_truth_that_is_not_metric_depth_is_an_error(folder):
+    class Labels:
+        name = "labels"
+
+        def __len__(self):
+            return 1
+
+        def key(self, index):
+            return "labels/a"
+
+        def __getitem__(self, index):
+            valid = torch.ones(4, 4, dtype=torch.bool)
+            return Sample(
+                key="labels/a", image=torch.zeros(3, 4, 4), target=torch.ones(4, 4), valid=valid,
+                space=Space.AFFINE_DISPARITY,
+            )  # fmt: skip
+
+    with pytest.raises(ValueError, match=r"labels/a: truth is .*metric depth is needed"):
+        evaluate(Brightness(), find("photos"), Labels())
+
+
+def test_errors_name_the_image(folder):
+    class Wrong(Brightness):
+        def predict(self, images):
+            return [Prediction(values=torch.ones(2, 2), space=self.space)]
+
+    with pytest.raises(ValueError, match=r"photos/rgb/scene0.png: prediction \(2, 2\)"):
+        evaluate(Wrong(), find("photos"), folder)
+
+
+class Loaded(Brightness):
+    name, sha256, licence = "brightness", "0" * 64, "apache-2.0"
+
+
+def test_job_writes_rows_and_summary_and_resumes(folder, tmp_path, monkeypatch):
+    loads = []
+
+    def load(model, *, device, space):
+        loads.append(model)
+        return Loaded()
+
+    monkeypatch.setattr(evaluation, "load_predictor", load)
+    job = EvaluateJob(model="a/model", benchmark="kitti", data=folder)
+    job.run(tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").open()]
+    assert summary["n"] == summary["images"] == len(rows) == 5
+    assert summary["model"] == "a/model"
+    assert summary["protocol"]["id"] == "kitti.garg.disp.v1"
+    assert summary["protocol"]["text"].startswith("kitti.garg.disp.v1: ")
+    assert summary["means"]["abs_rel"] == pytest.approx(np.mean([r["abs_rel"] for r in rows]))
+    assert rows[0]["n_valid"] < HEIGHT * WIDTH  # the crop
+
+    before = (tmp_path / "out" / "summary.json").stat().st_mtime_ns
+    job.run(tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "summary.json").stat().st_mtime_ns == before
+    monkeypatch.setattr(Loaded, "sha256", "1" * 64)
+    job.run(tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "summary.json").stat().st_mtime_ns > before
+
+
+def test_a_model_of_transformers_is_scored_as_its_predictor_predicts(folder, tmp_path):
+    model = save_depth_anything(tmp_path / "model")
+    EvaluateJob(model=model, benchmark="photos", data=folder).run(tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["space"] == Space.AFFINE_DISPARITY.value
+    assert len(summary["model_sha256"]) == 64
+    again = evaluate(load_predictor(model), find("photos"), folder)
+    assert again.means == summary["means"]
+
+
+def test_job_names_an_unknown_benchmark():
+    with pytest.raises(ValueError, match="no benchmark named 'nyu'; there are photos, kitti"):
+        EvaluateJob(model="m", benchmark="nyu")
+
+
+_SCRIPT = """
+import json, sys
+from pathlib import Path
+from distill import job as jobs
+from distill.evaluation.benchmarks import find
+from distill.evaluation.evaluate import evaluate, summarise
+from test_evaluate import Brightness
+
+whole, spoilt, out = map(Path, sys.argv[1:])
+result = evaluate(Brightness(), find("photos"), whole)
+try:
+    evaluate(Brightness(), find("photos"), spoilt)
+except ValueError as caught:
+    error = str(caught)
+state = jobs.processes()
+assert state.num_processes == 2
+kept = {"rows": result.rows, **summarise(result), "error": error}
+(out / f"{state.process_index}.json").write_text(json.dumps(kept))
+"""
+
+
+def test_two_processes_give_what_one_gives_and_fail_together(folder, tmp_path):
+    """Five images on two processes: none is lost, none is counted twice; an error reaches both."""
+    shutil.copytree(folder, tmp_path / "spoilt")
+    (tmp_path / "spoilt" / "rgb" / "scene3.png").write_bytes(b"no image")
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (here, here.parent, here.parent.parent)))
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
+         str(tmp_path / "script.py"), str(folder), str(tmp_path / "spoilt"), str(tmp_path)],
+        check=True, capture_output=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    assert "scene3.png" in first.pop("error")
+    alone = evaluate(Brightness(), find("photos"), folder)
+    assert first == json.loads(json.dumps({"rows": alone.rows, **evaluation.summarise(alone)}))
