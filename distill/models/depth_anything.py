@@ -270,4 +270,4 @@ def load_depth_anything(folder: Path) -> DepthAnything:
             f"depth_anything: no config.json in {folder}; a trained model is the folder `model` of "
             "its run, an official .pth becomes one with `distill convert`"
         )
-    return DepthAnything(load_strictly(DepthAnythingForDepthEstimation, folder))
+    return DepthAnything(load_strictly(DepthAnythingForDepthEstimation.from_pretrained, folder))

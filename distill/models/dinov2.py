@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -101,7 +101,7 @@ def _from_transformers(source: str | Path) -> Dinov2Model:
                 "as facebook/dinov2-small"
             )
         # the mask token is for pre-training; a file may do without
-        return load_strictly(Dinov2Model, source, absent=frozenset({"embeddings.mask_token"}))
+        return load_strictly(Dinov2Model.from_pretrained, source, absent=r"mask_token$")
     except OSError as error:
         raise FileNotFoundError(
             f"dinov2: cannot get {source}: no such directory or file, and the hub does not answer "
@@ -146,7 +146,7 @@ class FrozenDinov2(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.train(False)
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - frozen whatever is asked
+    def train(self, mode: bool = True) -> "FrozenDinov2":  # noqa: ARG002 - frozen whatever is asked
         """Stay in eval mode."""
         return super().train(False)
 

@@ -1,40 +1,50 @@
 """Weight files: strict loading, and official layouts translated to transformers' and back."""
 
+import logging
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-Model = TypeVar("Model", bound=PreTrainedModel)
+logger = logging.getLogger(__name__)
 
 
 def load_strictly(
-    kind: type[Model], source: str | Path, *, absent: frozenset[str] = frozenset()
-) -> Model:
-    """`kind.from_pretrained(source)` in float32, where transformers only warns.
+    from_pretrained: Callable[..., Any],
+    source: str | Path,
+    *,
+    absent: str = "$.",
+    surplus: bool = False,
+) -> Any:
+    """A transformers model in float32, with errors where transformers only warns.
 
     Args:
-        kind: a transformers model class.
+        from_pretrained: of the model's class.
         source: hub id or local directory.
-        absent: names that a file may lack.
+        absent: a regular expression for names that a file may lack; by default none.
+        surplus: whether a file may hold more than the model; then it is logged.
 
     Raises:
         OSError: `source` is not here, nor on the hub.
         ValueError: tensors are missing, left over or of another shape.
     """
-    loaded = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-    model, info = cast(tuple[Model, dict[str, Any]], loaded)
-    missing, unexpected = sorted(info["missing_keys"] - absent), sorted(info["unexpected_keys"])
-    if missing or unexpected or info["mismatched_keys"]:
+    model, info = from_pretrained(
+        source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+    )
+    missing = sorted(name for name in info["missing_keys"] if not re.search(absent, name))
+    unexpected, reshaped = sorted(info["unexpected_keys"]), sorted(info["mismatched_keys"])
+    if missing or reshaped or (unexpected and not surplus):
         raise ValueError(
             f"weights in {source} do not fit its config.json: missing {missing[:3]}, "
-            f"unexpected {unexpected[:3]}, of another shape {sorted(info['mismatched_keys'])[:3]}"
+            f"unexpected {unexpected[:3]}, of another shape {reshaped[:3]}"
         )
+    if unexpected:
+        logger.warning("%s: %d tensors without use: %s", source, len(unexpected), unexpected[:3])
     return model
 
 
