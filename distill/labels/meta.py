@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def read_meta(root: Path) -> StoreMeta:
         raise ValueError(f"{path}: not a store of format 1 ({error})") from error
 
 
-def hash_keys(keys: Sequence[str]) -> str:
+def hash_keys(keys: Iterable[str]) -> str:
     """SHA-256 of sorted keys, one per line.
 
     Raises:

@@ -25,7 +25,7 @@ from distill.labels.codec import Codec
 from distill.types import Prediction
 
 
-class CorruptShard(RuntimeError):
+class CorruptShard(ValueError):
     """A shard whose bytes are not the ones that were written.
 
     Attributes:

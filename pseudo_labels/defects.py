@@ -1,0 +1,32 @@
+"""Maps and images that are not worth a label: each check gives a reason or None."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_CONSTANT = 1e-6  # of the largest magnitude
+_ZEROS = 0.5
+
+
+def map_defect(values: Float[Tensor, "h w"]) -> str | None:
+    """Why `values` is no label: not finite, constant, or mostly exactly zero (a dead ReLU)."""
+    finite = int(torch.isfinite(values).sum())
+    if finite < values.numel():
+        return f"{values.numel() - finite} of {values.numel()} predicted values are not finite"
+    minimum, maximum = values.aminmax()
+    if maximum - minimum <= _CONSTANT * max(abs(minimum), abs(maximum)):
+        return f"the predicted map is constant, {float(minimum):.6g}"
+    zeros = float((values == 0).float().mean())
+    if zeros > _ZEROS:
+        return f"{zeros:.0%} of the predicted map is exactly zero"
+    return None
+
+
+def image_defect(height: int, width: int, *, min_side: int, max_aspect: float) -> str | None:
+    """Why an image of this size is not labelled: too small to tell, or a strip."""
+    short, long = sorted((height, width))
+    if short < min_side:
+        return f"{height}x{width} pixels; the shorter side must be at least {min_side}"
+    if long > max_aspect * short:
+        return f"{height}x{width} pixels; at most {max_aspect:g} times as long as wide"
+    return None

@@ -1,0 +1,247 @@
+"""The label job: a teacher's answers to every image of a set, in a store that others can trust.
+
+The unit of work and of resume is a shard: fixed keys, fixed batches, a fixed thread count. Its
+bytes therefore do not depend on which process wrote it, nor on how often the job was killed.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from distill import atomic, job
+from distill.labels.codec import Codec, JpegXl
+from distill.labels.meta import StoreMeta, hash_keys, read_meta
+from distill.labels.shards import committed, discard_shard, read_report
+from distill.models.foreign import load_predictor
+from distill.types import Dataset
+from pseudo_labels.defects import image_defect
+from pseudo_labels.predictor import Predictor, Strategy
+from pseudo_labels.strategies.plain import plain
+from pseudo_labels.worker import Worker, quarantined, write_quarantine
+
+log = logging.getLogger(__name__)
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_VERSIONS = ("distill", "torch", "transformers", "numpy", "pillow", "imagecodecs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelJob:
+    """Label every image of a data set.
+
+    Attributes:
+        images: builds the data set.
+        teacher: path or hub id.
+        strategy: how the teacher is asked.
+        codec: how maps become bytes.
+        shard_size: images per shard; what a killed process loses at most.
+        batch_size: images of one size that the teacher sees at once.
+        workers: threads of each process that read images, and as many that encode maps.
+        threads: of torch on the CPU, for each process; other counts may change last bits.
+        dtype: of the teacher's arithmetic, "float32" or "bfloat16".
+        min_side: pixels; smaller images are quarantined.
+        max_aspect: long to short side; longer strips are quarantined, they would need the memory
+            of many images.
+        max_quarantined: share of all images; one more stops the job.
+        retry_quarantined: a resumed job writes the shards with quarantined images again.
+        load: builds the predictor from `teacher`, `device` and `dtype`.
+
+    Raises:
+        ValueError: a field outside its bounds.
+    """
+
+    images: Callable[[], Dataset]
+    teacher: str | Path
+    strategy: Strategy = plain
+    codec: Codec = field(default_factory=JpegXl)
+    shard_size: int = 1000
+    batch_size: int = 8
+    workers: int = 2
+    threads: int = 2
+    dtype: str = "float32"
+    min_side: int = 32
+    max_aspect: float = 4.0
+    max_quarantined: float = 0.1
+    retry_quarantined: bool = False
+    # pyright takes a cached_property for a plain attribute
+    load: Callable[..., Predictor] = load_predictor  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self) -> None:
+        for name in ("shard_size", "batch_size", "workers", "threads", "min_side", "max_aspect"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"LabelJob: {name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.max_quarantined <= 1:
+            raise ValueError(
+                f"LabelJob: max_quarantined={self.max_quarantined} lies outside [0, 1]"
+            )
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"LabelJob: dtype={self.dtype!r}; choose one of {sorted(_DTYPES)}")
+
+    def run(self, out: Path, *, resume: bool = False) -> None:
+        """Fill the store at `out`; every process of a launch calls this.
+
+        Raises:
+            ValueError: `out` holds a store that this job would not have written, or one at all and
+                `resume` is False; another job is writing there.
+            GuardStop: more than `max_quarantined` of the images got no label.
+            Interrupted: SIGTERM came; committed shards are kept.
+            PartialFailure: some images got no label; they are named, also in `quarantine.jsonl`.
+        """
+        processes = job.processes()
+        main, device = processes.is_main_process, torch.device(processes.device or "cpu")
+        place = (processes.process_index + 1, processes.num_processes)
+        log.info("%s: process %d of %d, on %s", out, *place, device)
+        with contextlib.ExitStack() as held:
+            if main:
+                held.enter_context(job.exclusive(out))
+            held.enter_context(_threads(self.threads))
+            images = self.images()
+            predictor = self.load(self.teacher, device=device, dtype=_DTYPES[self.dtype])
+            order = sorted(range(len(images)), key=images.key)
+            meta = self._meta(images, order, predictor, device)
+            if main:
+                _open_store(out, meta, resume=resume or _restarted())
+                if self.retry_quarantined:
+                    _discard_quarantined(out)
+            processes.wait_for_everyone()
+            # only now: a process that waits for the others must die of SIGTERM
+            stop = held.enter_context(_sigterm())
+            Worker(
+                out=out,
+                meta=meta,
+                images=images,
+                order=order,
+                predictor=predictor,
+                device=device,
+                strategy=self.strategy,
+                codec=self.codec,
+                batch_size=self.batch_size,
+                workers=self.workers,
+                image_defect=partial(
+                    image_defect, min_side=self.min_side, max_aspect=self.max_aspect
+                ),
+                check_budget=partial(self.check_budget, images=meta.keys),
+                stop=stop,
+                shows_progress=main,
+            ).fill()
+            if main:
+                self._finish(out, meta)
+
+    def _meta(
+        self, images: Dataset, order: list[int], predictor: Predictor, device: torch.device
+    ) -> StoreMeta:
+        on_gpu = device.type == "cuda"
+        return StoreMeta(
+            teacher=predictor.name,
+            teacher_sha256=predictor.sha256,
+            licence=predictor.licence,
+            preprocessing={
+                **predictor.preprocessing,
+                "min_side": self.min_side,
+                "max_aspect": self.max_aspect,
+            },
+            space=predictor.space,
+            strategy=job.describe(self.strategy),
+            codec=job.describe(self.codec),
+            error_bound=self.codec.error_bound,
+            inference={
+                "batch_size": self.batch_size,
+                "dtype": self.dtype,
+                "threads": self.threads,
+                "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+            },
+            dataset=images.name,
+            keys=len(order),
+            keys_sha256=hash_keys(images.key(index) for index in order),
+            shard_size=self.shard_size,
+            versions={name: metadata.version(name) for name in _VERSIONS},
+        )
+
+    def _finish(self, out: Path, meta: StoreMeta) -> None:
+        """Write `quarantine.jsonl` and tell whether all is well."""
+        reasons = quarantined(out)
+        write_quarantine(out, reasons)
+        self.check_budget(len(reasons), meta.keys)
+        log.info("%s: %d labels of %d images", out, meta.keys - len(reasons), meta.keys)
+        if reasons:
+            raise job.PartialFailure(reasons)
+
+    def check_budget(self, quarantined: int, images: int) -> None:
+        """Stop once too many images have got no label.
+
+        Raises:
+            GuardStop: they are more than `max_quarantined` of all.
+        """
+        if quarantined > self.max_quarantined * images:
+            raise job.GuardStop(
+                f"{quarantined} of {images} images got no label, more than max_quarantined="
+                f"{self.max_quarantined:g}; see quarantine.jsonl, then --resume"
+            )
+
+
+def _open_store(out: Path, meta: StoreMeta, *, resume: bool) -> None:
+    """Start a store, or make sure that the one at `out` is the one this job would write."""
+    for folder in (out, out / "index"):
+        atomic.sweep(folder)
+    if not (out / "store.json").exists():
+        meta.write(out)
+        return
+    if not resume:
+        raise ValueError(f"{out} already holds a label store; give --resume or another --out")
+    theirs = read_meta(out)
+    different = theirs.differences(meta)
+    if len(committed(out)) == theirs.shards:
+        different.pop("versions", None)  # nothing is left that they could change
+    if different:
+        lines = [
+            f"  {name}: store {here!r}, this job {there!r}"
+            for name, (here, there) in different.items()
+        ]
+        raise ValueError(
+            f"{out} was made otherwise; give what it was made with, or another --out:\n"
+            + "\n".join(lines)
+        )
+
+
+def _discard_quarantined(out: Path) -> None:
+    for number in committed(out):
+        if read_report(out, number).quarantined:
+            discard_shard(out, number)
+
+
+def _restarted() -> bool:
+    """Whether torchrun started this process again after another one of the launch had died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while the block runs; off the main thread it is never set."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,168 @@
+"""One process' part of a label job: claim a shard, label it, commit it, until none is left."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from distill import atomic
+from distill.labels.codec import Codec
+from distill.labels.meta import StoreMeta
+from distill.labels.shards import EncodedLabel, committed, encode_label, read_report, write_shard
+from distill.types import Dataset, Prediction
+from pseudo_labels.claims import Claims
+from pseudo_labels.defects import map_defect
+from pseudo_labels.pipeline import Read, Steps, label_shards
+from pseudo_labels.predictor import Predictor, Strategy
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 0.5  # seconds between two looks at the shards that other processes hold
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """Labels shards of the store at `out` until all are committed, by whomever.
+
+    Attributes:
+        out: the store; its `store.json` is written.
+        meta: what it says.
+        images: the data set.
+        order: indices of its images by sorted key; shard n has the n-th `meta.shard_size` of them.
+        predictor: the teacher, on `device`.
+        device: where batches go.
+        strategy: how the teacher is asked.
+        codec: how maps become bytes.
+        batch_size: images of one size that the teacher sees at once.
+        workers: threads that read, and as many that encode.
+        image_defect: height and width -> why such an image is not labelled, or None.
+        check_budget: raises when that many images without a label are too many.
+        stop: set by SIGTERM.
+        shows_progress: True for one process of a launch.
+    """
+
+    out: Path
+    meta: StoreMeta
+    images: Dataset
+    order: Sequence[int]
+    predictor: Predictor
+    device: torch.device
+    strategy: Strategy
+    codec: Codec
+    batch_size: int
+    workers: int
+    image_defect: Callable[[int, int], str | None]
+    check_budget: Callable[[int], None]
+    stop: threading.Event
+    shows_progress: bool
+    _quarantined: dict[str, str] = field(default_factory=dict, init=False)
+
+    def fill(self) -> None:
+        """Label what is missing.
+
+        Raises:
+            Interrupted: `stop` was set.
+            GuardStop: from `check_budget`.
+        """
+        self._quarantined = quarantined(self.out)
+        with (
+            Claims(self.out) as claims,
+            tqdm(total=self.meta.keys, unit="image", disable=not self.shows_progress) as bar,
+        ):
+            steps = Steps(self._read, self._ask, self._encode, self._commit, bar.update)
+            while missing := self._missing(bar):
+                shards = ((number, self._members(number)) for number in claims.free(missing))
+                label_shards(
+                    shards,
+                    steps,
+                    batch_size=self.batch_size,
+                    workers=self.workers,
+                    stop=self.stop,
+                )
+                if self._missing(bar) == missing:  # all of them are in other hands
+                    self.stop.wait(_PAUSE)
+
+    def _missing(self, bar: "tqdm[Any]") -> list[int]:
+        present = committed(self.out)
+        bar.n = sum(len(self._members(number)) for number in present)
+        bar.refresh()
+        return sorted(set(range(self.meta.shards)) - set(present))
+
+    def _members(self, number: int) -> range:
+        """Positions in `order`."""
+        start = number * self.meta.shard_size
+        return range(start, min(start + self.meta.shard_size, self.meta.keys))
+
+    def _read(self, position: int) -> Read:
+        index = self.order[position]
+        key = self.images.key(index)
+        try:
+            image = self.images[index].image
+            height, width = image.shape[1:]
+            reason = self.image_defect(height, width)
+            if reason is not None:
+                return Read(key=key, reason=reason)
+            pixels = self.predictor.prepare(_to_pil(image))
+        except (ValueError, OSError) as error:
+            return Read(key=key, reason=str(error))
+        return Read(key=key, pixels=pixels, image_size=(height, width))
+
+    @torch.inference_mode()
+    def _ask(
+        self, pixels: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, " b"] | None]:
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        return self.strategy(self.predictor, pixels)
+
+    @torch.inference_mode()
+    def _encode(
+        self, image: Read, values: Float[Tensor, "h w"], confidence: Float[Tensor, ""] | None
+    ) -> EncodedLabel | str:
+        values = values.cpu()
+        reason = map_defect(values)
+        if reason is not None:
+            return reason
+        sure = None if confidence is None else float(confidence)
+        prediction = Prediction(values=values, space=self.predictor.space, confidence=sure)
+        return encode_label(image.key, prediction, codec=self.codec, image_size=image.image_size)
+
+    def _commit(self, number: int, labels: list[EncodedLabel], reasons: Mapping[str, str]) -> None:
+        self.check_budget(len(self._quarantined))  # nothing is committed behind a stop
+        self._quarantined |= reasons
+        if reasons:
+            write_quarantine(self.out, self._quarantined)
+            self.check_budget(len(self._quarantined))
+        write_shard(self.out, number, labels, quarantined=reasons)
+        log.info("labels-%05d: %d labels, %d quarantined", number, len(labels), len(reasons))
+
+
+def quarantined(out: Path) -> dict[str, str]:
+    """Images of the committed shards that got no label, each with its reason."""
+    reasons: dict[str, str] = {}
+    for number in committed(out):
+        reasons |= read_report(out, number).quarantined
+    return reasons
+
+
+def write_quarantine(out: Path, reasons: Mapping[str, str]) -> None:
+    """Write `quarantine.jsonl`, sorted by key; without reasons there is no such file."""
+    path = out / "quarantine.jsonl"
+    if not reasons:
+        path.unlink(missing_ok=True)
+        return
+    lines = [json.dumps({"key": key, "reason": reasons[key]}) for key in sorted(reasons)]
+    atomic.write_text(path, "\n".join(lines) + "\n")
+
+
+def _to_pil(image: Float[Tensor, "3 h w"]) -> Image.Image:
+    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy())

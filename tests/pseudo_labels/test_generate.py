@@ -1,0 +1,253 @@
+"""The label job in one process: what it stores, refuses, sets aside and stops at."""
+
+import json
+import os
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from tiny_teacher import TinyTeacher, contents, job, write_photos
+
+from distill.datasets.image_folder import ImageFolder
+from distill.job import GuardStop, PartialFailure
+from distill.labels.codec import JpegXl
+from distill.labels.meta import read_meta
+from distill.labels.shards import discard_shard
+from distill.labels.store import LabelStore
+from distill.types import Space
+from pseudo_labels import generate
+from pseudo_labels.strategies.plain import plain
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("labels") / "store"
+    job(photos).run(out)
+    return out
+
+
+def test_every_image_has_the_label_of_its_own(photos, finished):
+    """Batched over shapes, stored and read again: within the bound of one image by itself."""
+    store, teacher, images = LabelStore(finished), TinyTeacher(), ImageFolder(photos)
+    assert store.keys() == sorted(images.key(n) for n in range(26))
+    assert len(store.meta.preprocessing) == 4
+    assert store.verify() == 26
+    for n in range(26):
+        label = store.read(images.key(n))
+        image = images[n].image
+        pixels = teacher.prepare(generate_pil(image))[None]
+        straight = teacher.predict_network(pixels)[0]
+        mirrored = teacher.predict_network(pixels.flip(-1))[0].flip(-1)
+        expected = (straight + mirrored) / 2
+        span = float(expected.max() - expected.min())
+        assert (label.prediction.values - expected).abs().max() <= span * 1e-5
+        assert label.image_size == tuple(image.shape[1:])
+        assert label.prediction.confidence is not None
+        assert 0 < label.prediction.confidence < 1
+
+
+def generate_pil(image):
+    from PIL import Image
+
+    return Image.fromarray(np.uint8(np.round(image.permute(1, 2, 0).numpy() * 255)))
+
+
+def test_store_says_how_it_was_made(photos, finished):
+    meta = read_meta(finished)
+    assert (meta.teacher, meta.licence, meta.space) == (
+        "tiny",
+        "apache-2.0",
+        Space.AFFINE_DISPARITY,
+    )
+    assert meta.strategy == "pseudo_labels.strategies.tta:flip"
+    assert meta.codec == {"type": "JpegXl", "levels": 65536, "effort": 1}
+    assert meta.inference == {"batch_size": 3, "dtype": "float32", "threads": 1, "device": "cpu"}
+    assert (meta.keys, meta.shard_size, meta.shards) == (26, 4, 7)
+    assert meta.preprocessing["min_side"] == 32
+    assert meta.versions["torch"] == torch.__version__.split("+")[0]
+
+
+def test_workers_change_nothing(photos, finished, tmp_path):
+    job(photos, workers=4).run(tmp_path / "store")
+    assert contents(tmp_path / "store") == contents(finished)
+
+
+def test_torch_threads_are_given_back(photos, tmp_path):
+    before = torch.get_num_threads()
+    job(photos, threads=before + 1).run(tmp_path / "store")
+    assert torch.get_num_threads() == before
+
+
+def test_plain_has_no_confidence(photos, tmp_path):
+    job(photos, strategy=plain, dtype="bfloat16").run(tmp_path / "store")
+    store = LabelStore(tmp_path / "store")
+    assert store.read(store.keys()[0]).prediction.confidence is None
+    assert store.stats()["confidence"] == {}
+
+
+def test_a_lost_shard_is_written_again(photos, tmp_path, finished):
+    out = tmp_path / "store"
+    job(photos).run(out)
+    (out / "labels-00002.tar").write_bytes(b"torn")
+    (out / ".labels-00003.tar.tmp-1").write_bytes(b"left behind")
+    discard_shard(out, 2)
+    before = (out / "labels-00000.tar").stat().st_mtime_ns
+    job(photos).run(out, resume=True)
+    assert contents(out) == contents(finished)
+    assert (out / "labels-00000.tar").stat().st_mtime_ns == before
+
+
+def test_a_finished_store_is_not_started_again(photos, finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("labels-*")}
+    with pytest.raises(ValueError, match="already holds a label store; give --resume"):
+        job(photos).run(finished)
+    job(photos).run(finished, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in finished.glob("labels-*")} == before
+
+
+def test_torchrun_restarts_resume(photos, finished, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    job(photos).run(finished)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"teacher": "other"}, r"teacher: store 'tiny', this job 'other'\n  teacher_sha256: "),
+        ({"strategy": plain}, r"strategy: .*tta:flip', this job .*plain:plain'"),
+        ({"codec": JpegXl(levels=2048)}, "codec: .*65536.* this job .*2048.*\n  error_bound"),
+        ({"batch_size": 4}, r"inference: .*'batch_size': 3.*'batch_size': 4"),
+        ({"min_side": 3}, r"preprocessing: .*'min_side': 32.*'min_side': 3"),
+        ({"shard_size": 5}, "shard_size: store 4, this job 5"),
+    ],
+)
+def test_a_store_refuses_labels_made_otherwise(photos, finished, change, named):
+    with pytest.raises(ValueError, match=named):
+        job(photos, **change).run(finished, resume=True)
+
+
+def test_other_images_are_refused(tmp_path, finished):
+    write_photos(tmp_path, 25)
+    with pytest.raises(ValueError, match="keys: store 26, this job 25"):
+        job(tmp_path).run(finished, resume=True)
+
+
+def test_versions_matter_until_a_store_is_finished(photos, tmp_path, monkeypatch):
+    out = tmp_path / "store"
+    job(photos).run(out)
+    monkeypatch.setattr(generate.metadata, "version", lambda name: "0")
+    job(photos).run(out, resume=True)
+    discard_shard(out, 0)
+    with pytest.raises(ValueError, match="versions: store"):
+        job(photos).run(out, resume=True)
+
+
+def _spoiled(tmp_path):
+    """26 photographs: one cut off, one empty, one a strip, one too small."""
+    root = write_photos(tmp_path / "photos")
+    cut, empty, strip, small = (root / "trip.0" / f"IMG_0{n}.v1.png" for n in ("00", 10, 20, 24))
+    cut.write_bytes(cut.read_bytes()[:200])
+    empty.write_bytes(b"")
+    from PIL import Image
+
+    Image.new("RGB", (300, 40)).save(strip)
+    Image.new("RGB", (20, 40)).save(small)
+    return root
+
+
+def test_images_without_a_label_are_named(tmp_path):
+    root, out = _spoiled(tmp_path), tmp_path / "store"
+    with pytest.raises(PartialFailure, match=r"4 input\(s\) failed") as caught:
+        job(root).run(out)
+    lines = [json.loads(line) for line in (out / "quarantine.jsonl").read_text().splitlines()]
+    assert [line["key"][-11:-7] for line in lines] == ["_000", "_010", "_020", "_024"]
+    assert {line["key"]: line["reason"] for line in lines} == caught.value.failures
+    assert "at most 4 times as long" in lines[2]["reason"]
+    assert "the shorter side must be at least 32" in lines[3]["reason"]
+    store = LabelStore(out)
+    assert len(store) == 22
+    assert store.quarantined() == caught.value.failures
+    with pytest.raises(PartialFailure):  # it stays so until something is done
+        job(root).run(out, resume=True)
+    write_photos(root)
+    job(root, retry_quarantined=True).run(out, resume=True)
+    assert not (out / "quarantine.jsonl").exists()
+    assert len(LabelStore(out)) == 26
+
+
+def test_quarantine_has_a_budget(tmp_path):
+    root, out = _spoiled(tmp_path), tmp_path / "store"
+    with pytest.raises(GuardStop, match=r"3 of 26 images got no label, more than .*0\.1;"):
+        job(root, max_quarantined=0.1).run(out)
+    assert len((out / "quarantine.jsonl").read_text().splitlines()) == 3
+    assert LabelStore(out, allow_incomplete=True).missing()
+
+
+class Broken(TinyTeacher):
+    """Good maps, except that the first row of a batch's first image goes wrong in some way."""
+
+    def __init__(self, *args, fault, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fault = fault
+
+    def predict_network(self, pixels):
+        values = super().predict_network(pixels)
+        values[0] = self.fault(values[0])
+        return values
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (lambda values: values / 0, "are not finite"),
+        (lambda values: values * 0 + 3, "constant, 3"),
+        (
+            lambda values: values.clamp(min=values.quantile(0.7)) - values.quantile(0.7),
+            "70% .* zero",
+        ),
+    ],
+)
+def test_degenerate_maps_are_set_aside(photos, tmp_path, fault, reason):
+    broken = job(photos, strategy=plain, load=partial(Broken, fault=fault), max_quarantined=1.0)
+    with pytest.raises(PartialFailure, match=reason):
+        broken.run(tmp_path / "store")
+    store = LabelStore(tmp_path / "store")
+    assert len(store) + len(store.quarantined()) == 26
+    assert len(store) > 5
+    assert store.verify() == len(store)
+
+
+def test_an_error_in_a_thread_is_not_swallowed(photos, tmp_path):
+    def explode(teacher, pixels):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        job(photos, strategy=explode).run(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *({name: 0} for name in ("shard_size", "batch_size", "workers", "threads", "min_side")),
+        {"max_aspect": 0.5},
+        {"max_quarantined": 1.5},
+        {"dtype": "float16"},
+    ],
+)
+def test_fields_are_checked(photos, field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        job(photos, **field)
+
+
+def test_a_second_job_is_refused(photos, tmp_path):
+    from distill.job import exclusive
+
+    with exclusive(tmp_path), pytest.raises(ValueError, match="another process is already writing"):
+        job(photos).run(tmp_path)
+    assert os.listdir(tmp_path) == [".lock"]  # noqa: PTH208
