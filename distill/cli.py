@@ -89,15 +89,15 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def labels(args: argparse.Namespace) -> None:
     """Verify, count or show a label store."""
-    from distill.labels import inspection
+    from distill.report import label_sheet
 
     if args.action == "verify":
-        inspection.verify(args.store)
+        label_sheet.verify(args.store)
         print(f"{args.store}: every shard and label matches its checksum")
     elif args.action == "stats":
-        print(json.dumps(inspection.stats(args.store), indent=2))
+        print(json.dumps(label_sheet.stats(args.store), indent=2))
     else:
-        print(inspection.show(args.store, args.out or args.store / "sheet.png", key=args.key))
+        print(label_sheet.show(args.store, args.out or args.store / "sheet.png", key=args.key))
 
 
 def report(args: argparse.Namespace) -> None:
