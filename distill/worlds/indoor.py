@@ -25,7 +25,7 @@ def compose(rng: np.random.Generator, *, size: int, views: int) -> Scene:
     """
     length, width, high = rng.uniform(3.2, 8.5), rng.uniform(3.0, 6.5), rng.uniform(2.3, 3.3)
     shapes, opening = _shell(rng, length, width, high)
-    shapes += _things(rng, length, width)
+    shapes += _things(rng, length, width) + _decoration(rng, length, width, high)
     lit, lights = _lights(rng, length, width, high, opening)
     cameras = tuple(_camera(rng, length, width, high, size) for _ in range(views))
     return Scene(shapes=tuple(shapes + lit), lights=tuple(lights), cameras=cameras)
@@ -35,7 +35,7 @@ def _shell(
     rng: np.random.Generator, length: float, width: float, high: float
 ) -> tuple[list[Shape], str]:
     """Floor, ceiling, three closed walls and one closed, with a window, or missing."""
-    opening = str(rng.choice(["window", "window", "glazed", "closed", "open"]))
+    opening = str(rng.choice(["window", "glazed", "glazed", "glazed", "closed", "closed", "open"]))
     floor = Material(texture=furniture.synthetic(rng), repeat=(length / 1.5, width / 1.5))
     above = Material(colour=textures.shade((0.9, 0.88, 0.85), rng.uniform(0.7, 1.0)))
     wall = _wall_material(rng)
@@ -93,7 +93,7 @@ def _things(rng: np.random.Generator, length: float, width: float) -> list[Shape
     """Furniture along the walls and in the room, kept apart from each other."""
     shapes: list[Shape] = []
     taken: list[tuple[float, float]] = []
-    for _ in range(int(rng.integers(3, 8))):
+    for _ in range(int(rng.integers(8, 16))):
         thing = furniture.TALL[rng.integers(len(furniture.TALL))]
         wall, along = int(rng.integers(3)), rng.uniform(-0.4, 0.4)
         # each stands with its back (+y in its own frame) to a wall
@@ -105,12 +105,40 @@ def _things(rng: np.random.Generator, length: float, width: float) -> list[Shape
         if _apart(at, taken, 1.3):
             taken.append(at)
             shapes += thing(rng, at, yaw)
-    for _ in range(int(rng.integers(3, 9))):
+    for _ in range(int(rng.integers(5, 14))):
         thing = furniture.FREE[rng.integers(len(furniture.FREE))]
         at = (rng.uniform(-0.38, 0.38) * length, rng.uniform(-0.38, 0.38) * width)
         if _apart(at, taken, 0.9):
             taken.append(at)
             shapes += thing(rng, at, rng.uniform(0, 2 * math.pi))
+    return shapes
+
+
+def _decoration(rng: np.random.Generator, length: float, width: float, high: float) -> list[Shape]:
+    """Pictures on the walls, rugs, beams under the ceiling, a door."""
+    shapes: list[Shape] = []
+    for _ in range(int(rng.integers(2, 9))):
+        wide, tall = rng.uniform(0.3, 1.2), rng.uniform(0.3, 0.9)
+        picture = Material(texture=furniture.synthetic(rng))
+        height = rng.uniform(1.3, high - 0.6)
+        along = rng.uniform(-0.42, 0.42)
+        if rng.uniform() < 0.5:
+            place, size = (along * length, 0.02 - width / 2, height), (wide, 0.04, tall)
+        else:
+            side = rng.choice((-1, 1))
+            place, size = (side * (length / 2 - 0.02), along * width, height), (0.04, wide, tall)
+        shapes.append(box(place, size, picture))
+    for _ in range(int(rng.integers(0, 3))):
+        at = (rng.uniform(-0.3, 0.3) * length, rng.uniform(-0.3, 0.3) * width, 0.008)
+        rug = Material(texture=furniture.synthetic(rng))
+        size = (rng.uniform(1.0, 2.5), rng.uniform(0.8, 1.8), 0.016)
+        shapes.append(box(at, size, rug, yaw=rng.uniform(-0.5, 0.5)))
+    if rng.uniform() < 0.3:
+        wood = furniture.paint(rng)
+        for x in np.arange(-length / 2 + 0.4, length / 2, rng.uniform(0.6, 1.2)):
+            shapes.append(box((x, 0, high - 0.09), (0.12, width, 0.18), wood))
+    door = (-length / 2 + 0.01, rng.uniform(-0.35, 0.35) * width, 1.02)
+    shapes.append(box(door, (0.06, 0.9, 2.04), furniture.paint(rng)))
     return shapes
 
 
@@ -135,8 +163,8 @@ def _lights(
         else:
             glow = Material(kind="light", colour=(3 * r, 3 * g, 3 * b))
             shapes.append(ball((*place, high - rng.uniform(0.2, 0.6)), 0.12, glow))
-    fill = rng.uniform(0.3, 1.2)
-    lights = [Light(kind="point", colour=(fill, fill, fill), place=(0.0, 0.0, 0.85 * high))]
+    fill = rng.uniform(0.5, 1.5)
+    lights = [Light(kind="point", colour=(fill, fill, fill), place=(0.0, 0.0, 0.6 * high))]
     if opening != "closed":
         sky, sun = rng.uniform(0.5, 3.0), rng.uniform(0, 12)
         lights.append(

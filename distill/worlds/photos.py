@@ -194,7 +194,7 @@ def hard_light(rng: np.random.Generator, reach: float, height: float) -> tuple[L
     for _ in range(int(rng.integers(1, 4))):
         x, y = (float(v) for v in rng.uniform(-reach, reach, 2))
         place = (x, y, height * float(rng.uniform(0.8, 1.3)))
-        r, g, b = (float(v) for v in rng.uniform(0.35, 1.0, 3) * reach**2 * rng.uniform(0.5, 3))
+        r, g, b = (float(v) for v in rng.uniform(0.5, 1.0, 3) * reach**2 * rng.uniform(0.5, 3))
         lights.append(Light(kind="point", colour=(r, g, b), place=place))
     r, g, b = (float(v) for v in rng.uniform(0.02, 0.25) * rng.uniform(0.5, 1.0, 3))
     return (*lights, Light(kind="sky", colour=(r, g, b)))

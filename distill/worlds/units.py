@@ -7,7 +7,7 @@ processes matter. Imported by the worker processes, so it stays clear of torch.
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +44,7 @@ class Parameters:
     photos_per_scene: int
     evaluation: int
     evaluation_per_scene: int
-    version: int = 1  # of the scenes' content; a change of it changes every picture
+    version: int = 2  # of the scenes' content; a change of it changes every picture
 
     def units(self) -> list["Unit"]:
         """All the work, the dearest scenes first, so that the cores finish together."""
@@ -187,7 +187,9 @@ def metres_per_unit(index: int) -> float:
 def _render(
     rng: np.random.Generator, renderer: Renderer, camera: Camera, parameters: Parameters
 ) -> Frame:
-    return renderer.render(camera, samples=parameters.samples, seed=int(rng.integers(2**31)))
+    seed = int(rng.integers(2**31))
+    frame = renderer.render(camera, samples=parameters.samples, seed=seed)
+    return replace(frame, radiance=film.cleaned(frame.radiance, frame.depth))
 
 
 def _weathered(frame: Frame, weather: street.Weather) -> np.ndarray:

@@ -80,9 +80,9 @@ def _write_frame(images: Path, index: int, frame: Frame) -> None:
     )
     name = f"frame.{index:04d}"
     distance = np.where(frame.hit, ray_distance(frame), np.nan)
-    colour = np.minimum(frame.radiance, 6e4).astype(np.float16)
+    colour = np.where(frame.hit[..., None], np.minimum(frame.radiance, 6e4), np.nan)
     entity = np.where(frame.hit, 1, -1).astype(np.int32)  # shapes are not told apart
-    _write_hdf5(final / f"{name}.color.hdf5", colour)
+    _write_hdf5(final / f"{name}.color.hdf5", colour.astype(np.float16))
     _write_hdf5(geometry / f"{name}.depth_meters.hdf5", distance.astype(np.float16))
     _write_hdf5(geometry / f"{name}.render_entity_id.hdf5", entity)
 
