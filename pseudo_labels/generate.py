@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -170,21 +170,23 @@ class LabelJob:
         """Write `quarantine.jsonl` and tell whether all is well."""
         reasons = quarantined(out)
         write_quarantine(out, reasons)
-        self.check_budget(len(reasons), meta.keys)
+        self.check_budget(reasons, meta.keys)
         log.info("%s: %d labels of %d images", out, meta.keys - len(reasons), meta.keys)
         if reasons:
             raise job.PartialFailure(reasons)
 
-    def check_budget(self, quarantined: int, images: int) -> None:
+    def check_budget(self, reasons: Mapping[str, str], images: int) -> None:
         """Stop once too many images have got no label.
 
         Raises:
-            GuardStop: they are more than `max_quarantined` of all.
+            GuardStop: they are more than `max_quarantined` of all; the last one is named.
         """
-        if quarantined > self.max_quarantined * images:
+        if len(reasons) > self.max_quarantined * images:
+            key, reason = max(reasons.items())
             raise job.GuardStop(
-                f"{quarantined} of {images} images got no label, more than max_quarantined="
-                f"{self.max_quarantined:g}; see quarantine.jsonl, then --resume"
+                f"{len(reasons)} of {images} images got no label, more than max_quarantined="
+                f"{self.max_quarantined:g} of all, the last of them {key}: {reason}; see "
+                "quarantine.jsonl, then --resume"
             )
 
 
@@ -192,7 +194,7 @@ def _open_store(out: Path, meta: StoreMeta, *, resume: bool) -> None:
     """Start a store, or make sure that the one at `out` is the one this job would write."""
     for folder in (out, out / "index"):
         atomic.sweep(folder)
-    if not (out / "store.json").exists():
+    if not committed(out):  # an empty store binds nobody
         meta.write(out)
         return
     if not resume:

@@ -45,7 +45,7 @@ class Worker:
         batch_size: images of one size that the teacher sees at once.
         workers: threads that read, and as many that encode.
         image_defect: height and width -> why such an image is not labelled, or None.
-        check_budget: raises when that many images without a label are too many.
+        check_budget: raises when images without a label, with their reasons, are too many.
         stop: set by SIGTERM.
         shows_progress: True for one process of a launch.
     """
@@ -61,7 +61,7 @@ class Worker:
     batch_size: int
     workers: int
     image_defect: Callable[[int, int], str | None]
-    check_budget: Callable[[int], None]
+    check_budget: Callable[[Mapping[str, str]], None]
     stop: threading.Event
     shows_progress: bool
     _quarantined: dict[str, str] = field(default_factory=dict, init=False)
@@ -137,11 +137,11 @@ class Worker:
         return encode_label(image.key, prediction, codec=self.codec, image_size=image.image_size)
 
     def _commit(self, number: int, labels: list[EncodedLabel], reasons: Mapping[str, str]) -> None:
-        self.check_budget(len(self._quarantined))  # nothing is committed behind a stop
+        self.check_budget(self._quarantined)  # nothing is committed behind a stop
         self._quarantined |= reasons
         if reasons:
             write_quarantine(self.out, self._quarantined)
-            self.check_budget(len(self._quarantined))
+            self.check_budget(self._quarantined)
         write_shard(self.out, number, labels, quarantined=reasons)
         log.info("labels-%05d: %d labels, %d quarantined", number, len(labels), len(reasons))
 

@@ -132,6 +132,14 @@ def test_a_store_refuses_labels_made_otherwise(photos, finished, change, named):
         job(photos, **change).run(finished, resume=True)
 
 
+def test_a_store_without_labels_binds_nobody(photos, tmp_path):
+    out = tmp_path / "store"
+    with pytest.raises(GuardStop):
+        job(photos, teacher="dead", min_side=1000, max_quarantined=0.0).run(out)
+    job(photos).run(out)
+    assert read_meta(out).teacher == "tiny"
+
+
 def test_other_images_are_refused(tmp_path, finished):
     write_photos(tmp_path, 25)
     with pytest.raises(ValueError, match="keys: store 26, this job 25"):
@@ -183,7 +191,9 @@ def test_images_without_a_label_are_named(tmp_path):
 
 def test_quarantine_has_a_budget(tmp_path):
     root, out = _spoiled(tmp_path), tmp_path / "store"
-    with pytest.raises(GuardStop, match=r"3 of 26 images got no label, more than .*0\.1;"):
+    with pytest.raises(
+        GuardStop, match=r"3 of 26 .* more than .*0\.1 of all, .*IMG_020.* at most 4"
+    ):
         job(root, max_quarantined=0.1).run(out)
     assert len((out / "quarantine.jsonl").read_text().splitlines()) == 3
     assert LabelStore(out, allow_incomplete=True).missing()
