@@ -1,0 +1,27 @@
+"""Label stores: a teacher's depth for every photograph of a folder."""
+
+from functools import partial
+from pathlib import Path
+
+from distill.datasets.image_folder import ImageFolder
+from pseudo_labels.generate import LabelJob
+from pseudo_labels.strategies.plain import plain as plain_strategy
+from pseudo_labels.strategies.tta import flip as flip_strategy
+
+TEACHER = "runs/teacher/model"
+
+
+def plain(data: Path, *, teacher: str = TEACHER) -> LabelJob:
+    """One look at each image, as Depth Anything V2 labels. `data` is a folder of images.
+
+    distill run recipes.labels:plain --data photos --out runs/labels
+    """
+    return LabelJob(images=partial(ImageFolder, data), teacher=teacher, strategy=plain_strategy)
+
+
+def flip(data: Path, *, teacher: str = TEACHER) -> LabelJob:
+    """The mean of two mirrored looks; how well they agree is stored as confidence.
+
+    distill run recipes.labels:flip --data photos --out runs/labels
+    """
+    return LabelJob(images=partial(ImageFolder, data), teacher=teacher, strategy=flip_strategy)

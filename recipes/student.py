@@ -1,0 +1,138 @@
+"""Students: small networks that learn from a teacher's labels. V1, V2: Yang et al. 2024a, b."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from distill.datasets.hypersim import Hypersim
+from distill.datasets.image_folder import ImageFolder
+from distill.datasets.pseudo_labelled import PseudoLabelled
+from distill.datasets.virtual_kitti2 import VirtualKitti2
+from distill.loading import Batches, Mixture, batches
+from distill.losses.affine_invariant import affine_invariant
+from distill.losses.feature_alignment import feature_alignment
+from distill.losses.gradient_matching import gradient_matching
+from distill.models.depth_anything import depth_anything
+from distill.models.dinov2 import FrozenDinov2
+from distill.objectives.distillation import Distillation
+from distill.objectives.terms import Term
+from distill.optim import polynomial
+from distill.perturb import Perturbation, cutmix
+from distill.train import TrainJob
+from distill.transforms import resize_and_crop
+from distill.types import Sample
+
+LABELS = Path("runs/labels")
+RATES = {"encoder": 5e-6, "head": 5e-5}  # V1 section 4.1, V2 section 7.1
+TERMS_V2 = (
+    Term("affine", 1.0, partial(affine_invariant, trim=0.1)),  # V2 section 5.2: the top 10 %
+    Term("gradient", 2.0, gradient_matching),  # V2 section 7.1
+)
+FEATURE_V2 = Term("feature", 1.0, partial(feature_alignment, tolerance=0.15))  # V1 table 12
+TERMS_V1 = (Term("affine", 1 / 3, partial(affine_invariant, trim=0.1)),)  # V1 section 3.3
+LABELLED_V1 = (Term("labelled", 1 / 3, affine_invariant),)
+FEATURE_V1 = Term("feature", 1 / 3, partial(feature_alignment, tolerance=0.15))
+
+
+def vits(
+    data: Path,
+    *,
+    labels: Path = LABELS,
+    dinov2: Annotated[str, "V2 section 5.1"] = "facebook/dinov2-small",
+) -> TrainJob:
+    """Depth Anything V2's student S on pseudo-labels alone. `data` is the labelled image folder.
+
+    480 000 steps of 192 at 518 px. CutMix and colour are on as in V1, whose augmentation V2 keeps;
+    its author calls them "not necessary" for S and B (V2 issue 207).
+
+    distill run recipes.student:vits --data photos --out runs/student
+    """
+    return _v2("vits", dinov2, partial(_pseudo_labelled, data, labels))
+
+
+def vitb(data: Path, *, labels: Path = LABELS, dinov2: str = "facebook/dinov2-base") -> TrainJob:
+    """Depth Anything V2's student B.
+
+    distill run recipes.student:vitb --data photos --out runs/student_b
+    """
+    return _v2("vitb", dinov2, partial(_pseudo_labelled, data, labels))
+
+
+def vitl(data: Path, *, labels: Path = LABELS, dinov2: str = "facebook/dinov2-large") -> TrainJob:
+    """Depth Anything V2's student L.
+
+    distill run recipes.student:vitl --data photos --out runs/student_l
+    """
+    return _v2("vitl", dinov2, partial(_pseudo_labelled, data, labels))
+
+
+def v1_vits(
+    data: Path,
+    *,
+    truth: Path = Path("data"),
+    labels: Path = LABELS,
+    dinov2: str = "facebook/dinov2-small",
+) -> TrainJob:
+    """Depth Anything V1's student S: truth and pseudo-labels 1:2 in each batch, the last four taps.
+
+    `truth` holds `hypersim/` and `virtual_kitti2/`. One pass over 62 million images at batch 192.
+
+    distill run recipes.student:v1_vits --data photos --set truth=data --out runs/student_v1
+    """
+    student = partial(depth_anything, "vits", encoder=dinov2, version=1)
+    return TrainJob(
+        objective=partial(
+            Distillation,
+            student,
+            TERMS_V1,
+            labelled_terms=LABELLED_V1,
+            perturb=cutmix,
+            feature=FEATURE_V1,
+            frozen=partial(FrozenDinov2, dinov2),
+        ),
+        batches=partial(_joint, data, labels, truth),
+        batch_size=192,
+        steps=485_000,
+        lr=partial(polynomial, rates=RATES, power=1.0),  # V1 section 4.1: linear
+        workers=8,
+    )
+
+
+def _v2(size: str, dinov2: str, draw: partial[Batches]) -> TrainJob:
+    student = partial(depth_anything, size, encoder=dinov2)
+    return TrainJob(
+        objective=partial(
+            Distillation,
+            student,
+            TERMS_V2,
+            perturb=cutmix,
+            feature=FEATURE_V2,
+            frozen=partial(FrozenDinov2, dinov2),
+        ),
+        batches=draw,
+        batch_size=192,  # V2 section 7.1
+        steps=480_000,  # V2 section 7.1
+        lr=partial(polynomial, rates=RATES, power=0.9),
+        workers=8,
+    )
+
+
+def _pseudo_labelled(images: Path, labels: Path, **where: int) -> Batches:
+    labelled = PseudoLabelled(ImageFolder(images), labels)
+    return batches(Mixture([(labelled, None)]), transform=_perturbed, **where)
+
+
+def _joint(images: Path, labels: Path, truth: Path, **where: int) -> Batches:
+    """One sample of truth to two pseudo-labelled ones. V1 section 3.3."""
+    rooms, streets = Hypersim(truth / "hypersim"), VirtualKitti2(truth / "virtual_kitti2")
+    labelled = PseudoLabelled(ImageFolder(images), labels)
+    mixture = Mixture([(rooms, 1), (streets, 1), (labelled, 4)])
+    return batches(mixture, transform=_perturbed, **where)
+
+
+def _perturbed(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Crop and mirror; colour and blur only where the label is a teacher's. V1 section 3.2."""
+    sample = resize_and_crop(sample, rng, size=518)
+    return Perturbation()(sample, rng) if sample.pseudo_label else sample

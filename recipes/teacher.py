@@ -1,0 +1,73 @@
+"""Teachers: large networks trained on synthetic sets with exact depth. Yang et al. 2024b (V2)."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from distill.datasets.hypersim import Hypersim
+from distill.datasets.virtual_kitti2 import VirtualKitti2
+from distill.loading import Batches, Mixture, batches
+from distill.losses.affine_invariant import affine_invariant
+from distill.losses.gradient_matching import gradient_matching
+from distill.models.depth_anything import depth_anything
+from distill.objectives.supervised import Supervised
+from distill.objectives.terms import Term
+from distill.optim import polynomial
+from distill.train import TrainJob
+from distill.transforms import resize_and_crop
+
+TERMS = (
+    Term("affine", 1.0, affine_invariant),  # V2 section 7.1: 1 to 2
+    Term("gradient", 2.0, gradient_matching),
+)
+RATES = {"encoder": 5e-6, "head": 5e-5}  # V2 section 7.1
+
+
+def vitg(
+    data: Path,
+    *,
+    dinov2: Annotated[str, "V2 section 5.1: DINOv2-G, without registers"] = "facebook/dinov2-giant",
+) -> TrainJob:
+    """Depth Anything V2's teacher on Hypersim and Virtual KITTI 2.
+
+    `data` holds `hypersim/` and `virtual_kitti2/` as distributed. 160 000 steps of 64 at 518 px;
+    on a cluster: recipes/clusters/teacher_vitg_4x8.yaml.
+
+    distill run recipes.teacher:vitg --data data --out runs/teacher
+    """
+    return _teacher("vitg", dinov2, partial(_two_sets, data))
+
+
+def vitl(data: Path, *, dinov2: str = "facebook/dinov2-large") -> TrainJob:
+    """The same with DINOv2-L, for one machine.
+
+    distill run recipes.teacher:vitl --data data --out runs/teacher
+    """
+    return _teacher("vitl", dinov2, partial(_two_sets, data))
+
+
+def vits(data: Path, *, dinov2: str = "facebook/dinov2-small") -> TrainJob:
+    """The same with DINOv2-S: V2 table 5's "synthetic only" baseline, and a quick first try.
+
+    distill run recipes.teacher:vits --data data --out runs/teacher
+    """
+    return _teacher("vits", dinov2, partial(_two_sets, data))
+
+
+def _teacher(size: str, dinov2: str, draw: partial[Batches]) -> TrainJob:
+    return TrainJob(
+        objective=partial(Supervised, partial(depth_anything, size, encoder=dinov2), TERMS),
+        batches=draw,
+        batch_size=64,  # V2 section 7.1
+        steps=160_000,  # V2 section 7.1
+        lr=partial(polynomial, rates=RATES, power=0.9),
+        activation_checkpointing=size == "vitg",
+        workers=8,
+    )
+
+
+def _two_sets(data: Path, **where: int) -> Batches:
+    """Hypersim and Virtual KITTI 2 concatenated without balancing. V2 section 7.1."""
+    rooms, streets = Hypersim(data / "hypersim"), VirtualKitti2(data / "virtual_kitti2")
+    mixture = Mixture([(rooms, None), (streets, None)])
+    return batches(mixture, transform=partial(resize_and_crop, size=518), **where)
