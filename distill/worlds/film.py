@@ -7,8 +7,6 @@ from jaxtyping import Float, UInt8
 Radiance = Float[np.ndarray, "h w 3"]
 Picture = UInt8[np.ndarray, "h w 3"]
 
-_SPECK = 1.5  # times brighter or darker than the neighbours
-
 
 def exposed(radiance: Radiance, *, key: float = 0.8, stops: float = 0.0) -> Radiance:
     """Scale so that the 90th percentile of luminance is displayed at `key`, then by 2**`stops`."""
@@ -22,25 +20,6 @@ def displayed(linear: Radiance) -> Picture:
     x = np.clip(linear, 0.0, 1.0)
     curve = np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-8) ** (1 / 2.4) - 0.055)
     return np.round(curve * 255).astype(np.uint8)
-
-
-def cleaned(radiance: Radiance, depth: Float[np.ndarray, "h w"]) -> Radiance:
-    """Take out path-tracing noise: specks on continuous surfaces, then grain of low contrast.
-
-    A speck differs from the median of its 3x3 neighbourhood by more than `_SPECK`; where depth
-    jumps it may be a thin thing and stays. The grain goes with a bilateral filter in display space.
-    """
-    middle = cv2.medianBlur(radiance, 3)
-    tall = np.where(depth > 0, depth, 1e6).astype(np.float32)
-    kernel = np.ones((3, 3), np.uint8)
-    smooth = cv2.dilate(tall, kernel) < 1.2 * cv2.erode(tall, kernel)
-    luminance, expected = radiance.mean(axis=-1) + 1e-4, middle.mean(axis=-1) + 1e-4
-    speck = np.maximum(luminance / expected, expected / luminance) > _SPECK
-    linear = np.where((speck & smooth)[..., None], middle, radiance)
-    bright = max(float(np.percentile(linear, 90)), 1e-6)
-    shown = np.asarray((linear / bright) ** (1 / 2.2), dtype=np.float32)
-    shown = cv2.bilateralFilter(shown, 5, sigmaColor=0.13, sigmaSpace=1.3)
-    return (np.maximum(shown, 0) ** 2.2 * bright).astype(np.float32)
 
 
 def hazy(

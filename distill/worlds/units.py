@@ -7,7 +7,7 @@ processes matter. Imported by the worker processes, so it stays clear of torch.
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -187,9 +187,7 @@ def metres_per_unit(index: int) -> float:
 def _render(
     rng: np.random.Generator, renderer: Renderer, camera: Camera, parameters: Parameters
 ) -> Frame:
-    seed = int(rng.integers(2**31))
-    frame = renderer.render(camera, samples=parameters.samples, seed=seed)
-    return replace(frame, radiance=film.cleaned(frame.radiance, frame.depth))
+    return renderer.render(camera, samples=parameters.samples, seed=int(rng.integers(2**31)))
 
 
 def _weathered(frame: Frame, weather: street.Weather) -> np.ndarray:
