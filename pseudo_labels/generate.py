@@ -50,7 +50,7 @@ class LabelJob:
         dtype: of the teacher's arithmetic, "float32" or "bfloat16".
         min_side: pixels; smaller images are quarantined.
         max_aspect: long to short side; longer strips are quarantined, they would need the memory
-            of many images.
+            of many images. KITTI's 3.3 passes.
         max_quarantined: share of all images; one more stops the job.
         retry_quarantined: a resumed job writes the shards with quarantined images again.
         load: builds the predictor from `teacher`, `device` and `dtype`.
