@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -201,12 +202,22 @@ def test_two_processes_give_what_one_gives_and_fail_together(folder, tmp_path):
     (tmp_path / "script.py").write_text(_SCRIPT)
     here = Path(__file__).parent
     path = os.pathsep.join(map(str, (here, here.parent, here.parent.parent)))
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
-         str(tmp_path / "script.py"), str(folder), str(tmp_path / "spoilt"), str(tmp_path)],
-        check=True, capture_output=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    started = [
+        subprocess.Popen(
+            [sys.executable, tmp_path / "script.py", folder, tmp_path / "spoilt", tmp_path],
+            env=os.environ | meeting | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+            | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    try:
+        assert [process.wait(timeout=300) for process in started] == [0, 0]
+    finally:
+        for process in started:
+            process.kill()
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     assert "scene3.png" in first.pop("error")
