@@ -2,12 +2,15 @@
 
 import dataclasses
 import pickle
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from scenes import Scene
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill import geometry
 from distill.types import Dataset, Sample, Space
@@ -203,3 +206,46 @@ def unchecked(function: Callable) -> Callable:
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__  # type: ignore[attr-defined]  # tested just above
     return function
+
+
+def check_model(model: nn.Module, *, space: Space, load: Callable[[Path], nn.Module]) -> None:
+    """What every depth model promises that maps images in [0, 1] to values in its `space`.
+
+    Args:
+        model: to check, in training mode.
+        space: what it must declare.
+        load: reads what `save_pretrained` wrote.
+    """
+    assert model.space is space
+    side = cast(int, model.multiple)
+    generator = torch.Generator().manual_seed(0)
+    for rows, columns in ((3, 4), (5, 2)):
+        image = torch.rand(2, 3, rows * side, columns * side, generator=generator)
+        values = model(image)
+        assert values.shape == (2, rows * side, columns * side)
+        assert values.isfinite().all()
+        alone = torch.cat([model(one[None]) for one in image])
+        torch.testing.assert_close(values, alone, rtol=1e-4, atol=1e-5)
+        _check_parameters(model, values)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(Path(folder))  # type: ignore[operator] - part of the contract
+        again = load(Path(folder)).train(model.training)
+    assert again.space is space
+    assert torch.equal(again(image), values)
+
+
+def _check_parameters(model: nn.Module, values: Tensor) -> None:
+    """Each trainable parameter is in one group and has a finite gradient; the others have none."""
+    groups = model.parameter_groups().values()  # type: ignore[operator] - part of the contract
+    grouped = [parameter for group in groups for parameter in group]
+    trainable = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    assert len(grouped) == len(trainable)
+    assert set(grouped) == trainable
+    model.zero_grad()
+    values.square().mean().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, f"{name} has no gradient"
+            assert parameter.grad.isfinite().all(), f"{name} has a gradient that is not finite"
+        else:
+            assert parameter.grad is None, f"{name} is frozen but has a gradient"

@@ -20,7 +20,7 @@ from transformers import (
 
 from distill.models import dinov2
 from distill.models.dinov2 import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, Encoder
-from distill.models.weights import load_strictly
+from distill.models.weights import Layout, Stored, affine, load_strictly
 from distill.types import Space
 
 _PLAIN_ATTENTION_TOKENS = (
@@ -72,32 +72,30 @@ SIZES = {
 
 
 def configuration(
-    size: str, *, max_depth: float | None = None, version: int = 2
+    architecture: Architecture, *, max_depth: float | None = None, version: int = 2
 ) -> DepthAnythingConfig:
     """The transformers configuration of a size.
 
     Args:
-        size: one of `SIZES`.
+        architecture: such as an entry of `SIZES`.
         max_depth: metres; given, the network predicts metric depth up to it (sigmoid), and
             affine-invariant disparity (ReLU) otherwise.
         version: which encoder blocks the head reads; 1: the last four, 2: spread over the depth.
 
     Raises:
-        ValueError: an unknown size or version, or a `max_depth` that is not whole and positive.
+        ValueError: an unknown version, or a `max_depth` that is not whole and positive.
     """
-    if size not in SIZES:
-        raise ValueError(f"depth_anything: no size {size!r}; choose one of {', '.join(SIZES)}")
     if version not in {1, 2}:
         raise ValueError(f"depth_anything: no version {version!r}; choose 1 or 2")
-    if max_depth is not None and (max_depth <= 0 or max_depth != int(max_depth)):
+    if max_depth is not None and (max_depth <= 0 or max_depth % 1):
         raise ValueError(
             f"depth_anything: max_depth {max_depth} m; transformers stores whole metres > 0, "
             "such as 20 indoors or 80 outdoors"
         )
-    architecture = SIZES[size]
     encoder = architecture.encoder
     taps = architecture.taps if version == 2 else tuple(range(encoder.depth - 3, encoder.depth + 1))
     return DepthAnythingConfig(
+        architectures=[DepthAnythingForDepthEstimation.__name__],
         backbone_config=dinov2.configuration(
             encoder, out_indices=list(taps), reshape_hidden_states=False
         ),
@@ -241,7 +239,9 @@ def depth_anything(
         ValueError: an unknown size or version, or an encoder of other dimensions.
         FileNotFoundError: the encoder cannot be had.
     """
-    config = configuration(size, max_depth=max_depth, version=version)
+    if size not in SIZES:
+        raise ValueError(f"depth_anything: no size {size!r}; choose one of {', '.join(SIZES)}")
+    config = configuration(SIZES[size], max_depth=max_depth, version=version)
     with torch.device("meta"):
         network = DepthAnythingForDepthEstimation(config)
     network.to_empty(device="cpu")
@@ -271,3 +271,51 @@ def load_depth_anything(folder: Path) -> DepthAnything:
             "its run, an official .pth becomes one with `distill convert`"
         )
     return DepthAnything(load_strictly(DepthAnythingForDepthEstimation.from_pretrained, folder))
+
+
+def layout(architecture: Architecture) -> Layout:
+    """Every tensor of an official checkpoint, by its name there: 75 and 14 for each block.
+
+    V1, V2, relative and metric checkpoints share names and shapes.
+    """
+    encoder = {
+        f"pretrained.{official}": Stored(s.shape, tuple(f"backbone.{name}" for name in s.names))
+        for official, s in dinov2.layout(architecture.encoder).items()
+    }
+    head = _reassembly(architecture)
+    for level in range(4):
+        head |= _fusion(f"scratch.refinenet{4 - level}", level, architecture.fusion)
+    fusion, last = architecture.fusion, architecture.head
+    head |= affine("scratch.output_conv1", (fusion // 2, fusion, 3, 3), "head.conv1")
+    head |= affine("scratch.output_conv2.0", (last, fusion // 2, 3, 3), "head.conv2")
+    head |= affine("scratch.output_conv2.2", (1, last, 1, 1), "head.conv3")
+    return encoder | {f"depth_head.{official}": stored for official, stored in head.items()}
+
+
+def _reassembly(architecture: Architecture) -> Layout:
+    """Projection, resize (none at level 2) and first convolution of the four tapped maps."""
+    found: Layout = {}
+    kernels = {0: 4, 1: 2, 3: 3}
+    for level, channels in enumerate(architecture.necks):
+        name = f"neck.reassemble_stage.layers.{level}"
+        shape = (channels, architecture.encoder.width, 1, 1)
+        found |= affine(f"projects.{level}", shape, f"{name}.projection")
+        if level in kernels:
+            shape = (channels, channels, kernels[level], kernels[level])
+            found |= affine(f"resize_layers.{level}", shape, f"{name}.resize")
+        stored = Stored((architecture.fusion, channels, 3, 3), (f"neck.convs.{level}.weight",))
+        found[f"scratch.layer{level + 1}_rn.weight"] = stored
+    return found
+
+
+def _fusion(official: str, level: int, channels: int) -> Layout:
+    name = f"neck.fusion_stage.layers.{level}"
+    found = affine(f"{official}.out_conv", (channels, channels, 1, 1), f"{name}.projection")
+    for unit in (1, 2):
+        for k in (1, 2):
+            found |= affine(
+                f"{official}.resConfUnit{unit}.conv{k}",
+                (channels, channels, 3, 3),
+                f"{name}.residual_layer{unit}.convolution{k}",
+            )
+    return found

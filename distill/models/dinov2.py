@@ -186,7 +186,8 @@ def initialise(encoder: nn.Module) -> None:
             elif name.endswith("cls_token"):
                 nn.init.normal_(parameter, std=0.02)
             elif parameter.ndim >= 2 and not name.endswith("mask_token"):
-                nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1))
+                fans = parameter.shape[0] + parameter[0].numel()
+                nn.init.uniform_(parameter, -((6 / fans) ** 0.5), (6 / fans) ** 0.5)  # Xavier
             else:
                 parameter.zero_()
 
