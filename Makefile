@@ -9,6 +9,9 @@ export TOKENIZERS_PARALLELISM := false
 run = $(BIN)/distill run $(RECIPE) $(if $(DATA),--data $(DATA)) --out $(OUT) --resume \
 	$(if $(SET),--set $(SET))
 
+DEMO := runs/demo
+stage = $(BIN)/distill run recipes.demo:$(1) $(2) --out $(DEMO)/$(1) --resume
+
 .PHONY: setup demo teacher pseudolabel student evaluate format lint types test check bench soak
 
 setup: $(READY)
@@ -18,7 +21,13 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python -m benchmarks.demo --out runs/demo
+	$(call stage,worlds)
+	$(call stage,teacher,--data $(DEMO)/worlds)
+	$(call stage,labels,--data $(DEMO)/worlds)
+	$(call stage,student,--data $(DEMO)/worlds)
+	$(call stage,student_synthetic_only,--data $(DEMO)/worlds)
+	$(BIN)/distill run recipes.demo:evaluation --data $(DEMO) --out $(DEMO) --resume
+	$(BIN)/distill report $(DEMO)
 
 teacher: RECIPE ?= recipes.teacher:vitg
 teacher: OUT ?= runs/teacher

@@ -5,7 +5,6 @@ by a guard; 143 after SIGTERM with a checkpoint written.
 """
 
 import argparse
-import contextlib
 import importlib
 import json
 import logging
@@ -31,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"stopped: {error}", 3)
     except jobs.Interrupted as error:
         return _fail(str(error), 143)
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stderr.close()
     except (ValueError, OSError, ImportError) as error:
         return _fail(f"error: {error}", 2)
     return 0
@@ -74,9 +75,8 @@ def predict(args: argparse.Namespace) -> None:
     """Write the depth of each image."""
     from distill.predict import predict as predict_images
 
-    with contextlib.suppress(BrokenPipeError):
-        for written in predict_images(args.model, args.inputs, args.out, npy=args.npy):
-            print(written)
+    for written in predict_images(args.model, args.inputs, args.out, npy=args.npy):
+        print(written)
 
 
 def evaluate(args: argparse.Namespace) -> None:

@@ -60,7 +60,7 @@ def teacher(data: Path) -> TrainJob:
         batches=partial(_rendered, data),
         batch_size=16,
         steps=800,
-        lr=partial(cosine, rates={"encoder": 1e-3, "head": 1e-3}, warmup=50),
+        lr=partial(cosine, rates={"encoder": 1e-3, "head": 1e-3}, warmup=25),
         max_grad_norm=1.0,
         ema=0.99,
     )
@@ -117,7 +117,7 @@ def _student(draw: partial[Batches]) -> TrainJob:
         batches=draw,
         batch_size=16,
         steps=600,
-        lr=partial(cosine, rates={"encoder": 2e-3, "head": 2e-3}, warmup=50),
+        lr=partial(cosine, rates={"encoder": 2e-3, "head": 2e-3}, warmup=25),
         max_grad_norm=1.0,
         ema=0.99,
     )
