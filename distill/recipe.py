@@ -68,6 +68,10 @@ def build(
             raise ValueError(f"recipe {recipe.__name__!r} reads data; give its folder with --data")
     mine = {key: value for key, value in settings.items() if key in parameters}
     inputs |= {key: _parse(value, hints[key], key) for key, value in mine.items()}
+    required = {key for key, entry in parameters.items() if entry.default is entry.empty}
+    if missing := sorted(required - inputs.keys()):
+        name = missing[0]
+        raise ValueError(f"recipe {recipe.__name__!r} needs {name!r}; give --set {name}=VALUE")
     job = recipe(**inputs)
     fields = {f.name: f for f in dataclasses.fields(job) if _is_scalar(f.type)}  # type: ignore[arg-type]  # every Job is a dataclass
     changes = {}

@@ -50,7 +50,7 @@ def worlds(seed: int = 0) -> RenderJob:
     return RenderJob(seed=seed)
 
 
-def teacher(data: Path) -> TrainJob:
+def teacher(data: Path, *, warmup: int = 25) -> TrainJob:
     """A small Depth Anything trained on `indoor` and `street`, from scratch.
 
     distill run recipes.demo:teacher --data runs/demo/worlds --out runs/demo/teacher
@@ -60,7 +60,7 @@ def teacher(data: Path) -> TrainJob:
         batches=partial(_rendered, data),
         batch_size=16,
         steps=800,
-        lr=partial(cosine, rates={"encoder": 1e-3, "head": 1e-3}, warmup=25),
+        lr=partial(cosine, rates={"encoder": 1e-3, "head": 1e-3}, warmup=warmup),
         max_grad_norm=1.0,
         ema=0.99,
     )
@@ -75,21 +75,21 @@ def labels(data: Path, *, teacher: Path = Path("runs/demo/teacher/model")) -> La
     return LabelJob(images=photos, teacher=teacher, strategy=flip, shard_size=100)
 
 
-def student(data: Path, *, labels: Path = Path("runs/demo/labels")) -> TrainJob:
+def student(data: Path, *, labels: Path = Path("runs/demo/labels"), warmup: int = 25) -> TrainJob:
     """A smaller Depth Anything that learns from the photographs' labels alone.
 
     distill run recipes.demo:student --data runs/demo/worlds --out runs/demo/student
     """
-    return _student(partial(_pseudo_labelled, data / "photos" / "unlabelled", labels))
+    return _student(partial(_pseudo_labelled, data / "photos" / "unlabelled", labels), warmup)
 
 
-def student_synthetic_only(data: Path) -> TrainJob:
+def student_synthetic_only(data: Path, *, warmup: int = 25) -> TrainJob:
     """The same student for the same steps, on `indoor` and `street` directly.
 
     distill run recipes.demo:student_synthetic_only --data runs/demo/worlds \
         --out runs/demo/student_synthetic_only
     """
-    return _student(partial(_rendered, data))
+    return _student(partial(_rendered, data), warmup)
 
 
 def evaluation(data: Path) -> CompareJob:
@@ -108,16 +108,16 @@ def evaluation(data: Path) -> CompareJob:
 
 def tiny(data: Path) -> TrainJob:
     """Two steps of the teacher: proves that the demo's recipe runs."""
-    return replace(teacher(data), steps=2, workers=0)
+    return replace(teacher(data, warmup=0), steps=2, workers=0)
 
 
-def _student(draw: partial[Batches]) -> TrainJob:
+def _student(draw: partial[Batches], warmup: int) -> TrainJob:
     return TrainJob(
         objective=partial(Distillation, partial(depth_anything, "tiny"), _TRIMMED, perturb=cutmix),
         batches=draw,
         batch_size=16,
         steps=600,
-        lr=partial(cosine, rates={"encoder": 2e-3, "head": 2e-3}, warmup=25),
+        lr=partial(cosine, rates={"encoder": 2e-3, "head": 2e-3}, warmup=warmup),
         max_grad_norm=1.0,
         ema=0.99,
     )

@@ -41,6 +41,7 @@ def vits(
     *,
     labels: Path = LABELS,
     dinov2: Annotated[str, "V2 section 5.1"] = "facebook/dinov2-small",
+    perturb: Annotated[bool, "V1 section 3.2; not necessary for S and B: V2 issue 207"] = True,
 ) -> TrainJob:
     """Depth Anything V2's student S on pseudo-labels alone. `data` is the labelled image folder.
 
@@ -49,23 +50,35 @@ def vits(
 
     distill run recipes.student:vits --data photos --out runs/student
     """
-    return _v2("vits", dinov2, partial(_pseudo_labelled, data, labels))
+    return _v2("vits", dinov2, data, labels, perturb)
 
 
-def vitb(data: Path, *, labels: Path = LABELS, dinov2: str = "facebook/dinov2-base") -> TrainJob:
+def vitb(
+    data: Path,
+    *,
+    labels: Path = LABELS,
+    dinov2: str = "facebook/dinov2-base",
+    perturb: bool = True,
+) -> TrainJob:
     """Depth Anything V2's student B.
 
     distill run recipes.student:vitb --data photos --out runs/student_b
     """
-    return _v2("vitb", dinov2, partial(_pseudo_labelled, data, labels))
+    return _v2("vitb", dinov2, data, labels, perturb)
 
 
-def vitl(data: Path, *, labels: Path = LABELS, dinov2: str = "facebook/dinov2-large") -> TrainJob:
+def vitl(
+    data: Path,
+    *,
+    labels: Path = LABELS,
+    dinov2: str = "facebook/dinov2-large",
+    perturb: bool = True,
+) -> TrainJob:
     """Depth Anything V2's student L.
 
     distill run recipes.student:vitl --data photos --out runs/student_l
     """
-    return _v2("vitl", dinov2, partial(_pseudo_labelled, data, labels))
+    return _v2("vitl", dinov2, data, labels, perturb)
 
 
 def v1_vits(
@@ -100,18 +113,18 @@ def v1_vits(
     )
 
 
-def _v2(size: str, dinov2: str, draw: partial[Batches]) -> TrainJob:
+def _v2(size: str, dinov2: str, images: Path, labels: Path, perturb: bool) -> TrainJob:
     student = partial(depth_anything, size, encoder=dinov2)
     return TrainJob(
         objective=partial(
             Distillation,
             student,
             TERMS_V2,
-            perturb=cutmix,
+            perturb=cutmix if perturb else None,
             feature=FEATURE_V2,
             frozen=partial(FrozenDinov2, dinov2),
         ),
-        batches=draw,
+        batches=partial(_pseudo_labelled, images, labels, perturb),
         batch_size=192,  # V2 section 7.1
         steps=480_000,  # V2 section 7.1
         lr=partial(polynomial, rates=RATES, power=0.9),
@@ -119,9 +132,9 @@ def _v2(size: str, dinov2: str, draw: partial[Batches]) -> TrainJob:
     )
 
 
-def _pseudo_labelled(images: Path, labels: Path, **where: int) -> Batches:
-    labelled = PseudoLabelled(ImageFolder(images), labels)
-    return batches(Mixture([(labelled, None)]), transform=_perturbed, **where)
+def _pseudo_labelled(images: Path, labels: Path, perturb: bool, **where: int) -> Batches:
+    mixture = Mixture([(PseudoLabelled(ImageFolder(images), labels), None)])
+    return batches(mixture, transform=_perturbed if perturb else _cropped, **where)
 
 
 def _joint(images: Path, labels: Path, truth: Path, **where: int) -> Batches:
@@ -132,7 +145,11 @@ def _joint(images: Path, labels: Path, truth: Path, **where: int) -> Batches:
     return batches(mixture, transform=_perturbed, **where)
 
 
+def _cropped(sample: Sample, rng: np.random.Generator) -> Sample:
+    return resize_and_crop(sample, rng, size=518)
+
+
 def _perturbed(sample: Sample, rng: np.random.Generator) -> Sample:
     """Crop and mirror; colour and blur only where the label is a teacher's. V1 section 3.2."""
-    sample = resize_and_crop(sample, rng, size=518)
+    sample = _cropped(sample, rng)
     return Perturbation()(sample, rng) if sample.pseudo_label else sample

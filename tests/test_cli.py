@@ -1,0 +1,94 @@
+"""Exit codes, errors on one line, an example in every help."""
+
+from pathlib import Path
+
+import pytest
+
+from distill import cli
+from distill.job import GuardStop, Interrupted, PartialFailure
+
+JOB = '''
+"""Jobs that end in every way."""
+import dataclasses
+from pathlib import Path
+
+from distill import job
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class End:
+    how: str
+
+    def run(self, out, *, resume=False):
+        if self.how == "partial":
+            raise job.PartialFailure({"a.jpg": "truncated"})
+        if self.how == "guard":
+            raise job.GuardStop("loss is nan at step 3")
+        if self.how == "term":
+            raise job.Interrupted("checkpoint at step 3")
+        if self.how == "input":
+            raise FileNotFoundError("no folder x; make it")
+        if self.how == "extra":
+            raise ImportError("needs Mitsuba; pip install 'distill[worlds]'")
+
+
+def end(data: Path, *, how: str) -> End:
+    """Ends."""
+    return End(how=how)
+'''
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "message"),
+    [
+        ("done", 0, ""),
+        ("partial", 1, "a.jpg: truncated"),
+        ("input", 2, "no folder x; make it"),
+        ("extra", 2, "distill[worlds]"),
+        ("guard", 3, "loss is nan at step 3"),
+        ("term", 143, "checkpoint at step 3"),
+    ],
+)
+def test_exit_codes(tmp_path: Path, capsys, how: str, code: int, message: str):
+    (tmp_path / "end.py").write_text(JOB)
+    arguments = ["run", f"{tmp_path / 'end.py'}:end", "--data", "d", "--set", f"how={how}"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == code
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "out" / "run.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [(["how"], "NAME=VALUE"), (["how=a", "how=b"], "given twice"), (["hwo=a"], "how")],
+)
+def test_wrong_settings(tmp_path: Path, capsys, settings: list[str], message: str):
+    (tmp_path / "end.py").write_text(JOB)
+    arguments = ["run", f"{tmp_path / 'end.py'}:end", "--data", "d", "--out", str(tmp_path)]
+    assert cli.main([*arguments, "--set", *settings]) == 2
+    assert message in capsys.readouterr().err
+
+
+VERBS = ["run", "show", "list", "convert", "predict", "evaluate", "labels", "report"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_an_example(capsys, verb: str):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([verb, "--help"])
+    assert f"Example: distill {verb}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_unknown_verb_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["trian"])
+
+
+def test_list_and_show(capsys):
+    assert cli.main(["list"]) == 0
+    assert "recipes.student:vits" in capsys.readouterr().out
+    assert cli.main(["show", "recipes.student:vits"]) == 0
+    assert "V2 section 5.1" in capsys.readouterr().out
+
+
+def test_every_ending_has_its_own_code():
+    assert not issubclass(PartialFailure, (GuardStop, Interrupted, ValueError, OSError))
