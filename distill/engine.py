@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -48,7 +49,6 @@ class Engine:
     Attributes:
         objective: as Accelerate wrapped it; call this one.
         step: updates done.
-        seconds: of work in earlier starts.
         watch: the guards; its veto holds the optimizer.
     """
 
@@ -69,7 +69,12 @@ class Engine:
         self.watch = Watch(accelerator.device)
         optim.veto(optimizer, self.watch.veto)
         self._average = optim.Average(self._bare.student, ema) if ema is not None else None
-        self.step, self.seconds = 0, 0.0
+        self.step, self._earlier, self._began = 0, 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Of work so far, over all starts."""
+        return self._earlier + time.perf_counter() - self._began
 
     @property
     def student(self) -> Any:
@@ -139,14 +144,14 @@ class Engine:
             student.train(training)
             checkpoint.set_random_state(state)
 
-    def save(self, folder: Path, *, samples: int, seconds: float, job: Any, keep: int) -> None:
+    def save(self, folder: Path, *, samples: int, job: Any, keep: int) -> None:
         """Write a checkpoint; every process calls this."""
         random = gather_object([checkpoint.random_state()])
         if self._accelerator.is_main_process:
             state = checkpoint.State(
                 step=self.step,
                 samples=samples,
-                seconds=seconds,
+                seconds=self.seconds,
                 job=job,
                 model=self._own_state(),
                 average=self._average.module.state_dict() if self._average else None,
@@ -172,7 +177,7 @@ class Engine:
         if self._average and state.average is not None:
             self._average.module.load_state_dict(state.average)
         self.optimizer.load_state_dict(state.optimizer)
-        self.step, self.seconds = state.step, state.seconds
+        self.step, self._earlier = state.step, state.seconds
         if (rank := self._accelerator.process_index) < len(state.random):
             checkpoint.set_random_state(state.random[rank])
 
@@ -199,4 +204,6 @@ def checkpoint_activations(student: Any) -> None:
     network = getattr(student, "network", student)
     if not getattr(network, "supports_gradient_checkpointing", False):
         raise ValueError(f"{type(network).__name__} cannot checkpoint its activations; turn it off")
-    network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    network.activation_checkpointing_enable(
+        activation_checkpointing_kwargs={"use_reentrant": False}
+    )

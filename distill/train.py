@@ -56,7 +56,8 @@ class TrainJob:
         keep_checkpoints: how many of the last ones stay.
         validate_every: updates between validations; there is one at the end.
         validation: of the student, gives named numbers.
-        pictures: builds the fixed batch whose predictions are shown.
+        pictures: builds the fixed batch whose predictions are shown; None takes the run's first
+            samples.
 
     Raises:
         ValueError: a field is out of its range or contradicts another.
@@ -141,7 +142,6 @@ class _Run:
     description: Any
     terminated: Terminated = field(default_factory=Terminated)  # SIGTERM came to this process
     stop: bool = False  # it came to one of them, and all know
-    began: float = field(default_factory=time.perf_counter)
     waited: float = 0.0  # seconds for the loader, since the last row
     row_at: float = field(default_factory=time.perf_counter)
     row_step: int = 0
@@ -172,17 +172,16 @@ def _between(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
     """Validation and checkpoints, when their time has come."""
     step = run.engine.step
     validates = step == job_.steps or step % job_.validate_every == 0
-    saves = step == job_.steps or step % job_.checkpoint_every == 0 or run.stop
-    if validates or saves:
+    saves = step == job_.steps or step % job_.checkpoint_every == 0
+    if validates or saves or run.stop:
         _read(job_, run, tracker)  # nothing is made of weights before their update is known good
     if validates:
         _validate(job_, run, tracker)
-    if saves:
+    if saves or run.stop:
         tracker.sync()
         run.engine.save(
             run.out / "checkpoints",
             samples=step * job_.batch_size,
-            seconds=_seconds(run),
             job=run.description,
             keep=job_.keep_checkpoints,
         )
@@ -246,7 +245,7 @@ def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
     tracker.advance({"loss": numbers["loss"], "images/s": speed})
     if step % job_.log_every == 0 or step == job_.steps:
         rates = {f"lr/{name}": rate for name, rate in job_.lr(index, job_.steps).items()}
-        time_ = {"images_per_s": speed, "wait_s": run.waited, "seconds": _seconds(run)}
+        time_ = {"images_per_s": speed, "wait_s": run.waited, "seconds": run.engine.seconds}
         tracker.row(step, {**numbers, **rates, **time_})
         run.row_step, run.row_at, run.waited = step, now, 0.0
 
@@ -264,12 +263,16 @@ def _validate(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
             if job_.validation is not None:
                 numbers = job_.validation(student)
                 tracker.row(step, {f"val/{k}": float(v) for k, v in numbers.items()})
-            if job_.pictures is not None:
-                batch = run.engine.place(job_.pictures())
-                pred = student(batch["image"])
-                check_alive(pred, where=f"the fixed pictures after step {step}")
-                tracker.picture(step, panel(batch, pred, student.space))
+            batch = run.engine.place(job_.pictures() if job_.pictures else _first(job_))
+            pred = student(batch["image"])
+            check_alive(pred, where=f"the fixed pictures after step {step}")
+            tracker.picture(step, panel(batch, pred, student.space))
     run.engine.wait()
+
+
+def _first(job_: TrainJob) -> Batch:
+    with contextlib.closing(job_.batches(batch_size=4, seed=job_.seed, workers=0)) as drawn:
+        return next(drawn)
 
 
 def _finish(job_: TrainJob, run: _Run) -> None:
@@ -280,18 +283,13 @@ def _finish(job_: TrainJob, run: _Run) -> None:
         summary = {
             "steps": job_.steps,
             "images": job_.steps * job_.batch_size,
-            "seconds": _seconds(run),
-            "images_per_s": job_.steps * job_.batch_size / _seconds(run),
+            "seconds": run.engine.seconds,
+            "images_per_s": job_.steps * job_.batch_size / run.engine.seconds,
             "last": {name: value for row in rows for name, value in row.items()},
             "versions": {name: metadata.version(name) for name in ("distill", "torch")},
         }
         atomic.write_text(run.out / "summary.json", json.dumps(summary, indent=2) + "\n")
     run.engine.wait()
-
-
-def _seconds(run: _Run) -> float:
-    """Of work, over all starts."""
-    return run.engine.seconds + time.perf_counter() - run.began
 
 
 def _require(condition: bool, message: str) -> None:

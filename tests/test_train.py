@@ -9,34 +9,40 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from training import job
+from training import Planes, job, planes, start
+from transformers import Dinov2Config, Dinov2Model
 
 from distill import checkpoint
-from distill.job import GuardStop
+from distill.job import GuardStop, exclusive
+from distill.loading import Batches, Mixture, batches
+from distill.losses.affine_invariant import affine_invariant
+from distill.losses.feature_alignment import feature_alignment
+from distill.models.depth_anything import depth_anything, load_depth_anything
+from distill.models.dinov2 import FrozenDinov2
+from distill.objectives.distillation import Distillation
+from distill.objectives.terms import Term
+from distill.perturb import cutmix
 from distill.tracking import read_rows
 
 ROOT = Path(__file__).parent.parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def start(out: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    script = str(ROOT / "tests" / "training.py")
-    command = [sys.executable, *launcher, script, str(out), *arguments]
-    return subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def fixed() -> Any:
+    return next(planes(data={}, batch_size=2, seed=1))
 
 
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    return output
+def finish(*processes: BaseProcess) -> None:
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
 
 
 def sha256(path: Path) -> str:
@@ -106,7 +112,7 @@ def test_a_batch_in_two_parts_is_the_same_update(tmp_path: Path):
 
 def test_looking_changes_nothing(tmp_path: Path):
     job().run(tmp_path / "looked")
-    job(validation=None, pictures=None, log_every=4).run(tmp_path / "blind")
+    job(validation=None, validate_every=12, log_every=4).run(tmp_path / "blind")
     assert weights(tmp_path / "looked") == weights(tmp_path / "blind")
 
 
@@ -115,6 +121,45 @@ def test_bf16_trains_as_well(tmp_path: Path):
     losses = [row["loss"] for row in rows(tmp_path) if "loss" in row]
     assert losses[-1] < losses[0]
     assert all(value.dtype == torch.float32 for value in trained(tmp_path, 30).values())
+
+
+def test_a_real_student_is_distilled_and_exported(tmp_path: Path):
+    def pair(**where: Any) -> Batches:
+        return batches(Mixture([(Planes(size=32), None)]), **where)
+
+    encoder = tmp_path / "encoder"
+    dinov2 = Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, patch_size=8, image_size=32
+    )
+    Dinov2Model(dinov2).save_pretrained(encoder)
+    objective = partial(
+        Distillation,
+        partial(depth_anything, "tiny"),
+        [Term("affine", 1.0, partial(affine_invariant, trim=0.1))],
+        perturb=cutmix,
+        feature=Term("feature", 1.0, feature_alignment),
+        frozen=partial(FrozenDinov2, encoder),
+    )
+    outs = {"plain": False, "checkpointed": True}
+    for name, activation_checkpointing in outs.items():
+        job(
+            objective=objective,
+            batches=pair,
+            batch_size=2,
+            steps=2,
+            ema=None,
+            rate=1e-4,
+            validation=None,
+            activation_checkpointing=activation_checkpointing,
+        ).run(tmp_path / name)
+    exported = load_depth_anything(tmp_path / "plain" / "model").state_dict()
+    for name, value in trained(tmp_path / "plain", 2).items():
+        if name.startswith("student."):
+            assert torch.equal(exported[name.removeprefix("student.")], value), name
+        else:
+            assert name.startswith("projection."), f"{name} is neither trained nor exported"
+    for name, value in trained(tmp_path / "checkpointed", 2).items():
+        torch.testing.assert_close(value, trained(tmp_path / "plain", 2)[name])
 
 
 def test_gradients_are_measured_and_shortened(tmp_path: Path):
@@ -132,55 +177,61 @@ def test_gradients_are_measured_and_shortened(tmp_path: Path):
 # --- going on ---
 
 
+SLOW: Any = {"data": {"slow": 0.02}}  # as long as reading takes, nothing else changes
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted")
-    finish(start(out, "steps=40"))
+    finish(start(out, steps=40, **SLOW))
     return out
 
 
 def test_killed_three_times_and_resumed_is_the_same_run(tmp_path: Path, uninterrupted: Path):
-    moments = random.Random(0)
+    out, moments = tmp_path / "run", random.Random(0)
     for workers in (0, 2, 1):
-        process = start(tmp_path, "--resume", "steps=40", f"workers={workers}", "data={'slow':.02}")
-        _wait_for_rows(tmp_path, more=2)
+        process = start(out, resume=True, steps=40, workers=workers, **SLOW)
+        _wait_for_rows(out, more=2)
         time.sleep(moments.uniform(0, 0.8))
         process.kill()
-        process.communicate()
-    done = checkpoint.latest(tmp_path / "checkpoints")
-    assert not (tmp_path / "summary.json").exists(), "killed too late to show anything"
-    finish(start(tmp_path, "--resume", "steps=40", "data={'slow':.02}"))
-    assert done is not None
-    assert weights(tmp_path) == weights(uninterrupted)
-    assert rows(tmp_path) == rows(uninterrupted)
+        process.join()
+    assert checkpoint.latest(out / "checkpoints") is not None, "killed too early"
+    assert not (out / "summary.json").exists(), "killed too late"
+    finish(start(out, resume=True, steps=40, **SLOW))
+    assert weights(out) == weights(uninterrupted)
+    assert rows(out) == rows(uninterrupted)
 
 
 def _wait_for_rows(out: Path, *, more: int) -> None:
     path = out / "metrics.jsonl"
     before = len(path.read_text().splitlines()) if path.exists() else 0
-    for _ in range(600):
+    for _ in range(6000):
         if path.exists():
             count = len(path.read_text().splitlines())
             before = min(before, count)  # a resumed run takes rows back
             if count >= before + more:
                 return
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise AssertionError("the run writes no metrics")
 
 
-def test_sigterm_leaves_a_checkpoint_and_goes_on_exactly(tmp_path: Path, uninterrupted: Path):
-    process = start(tmp_path, "steps=40", "workers=2", "data={'slow':.02}")
-    _wait_for_rows(tmp_path, more=3)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert "Interrupted" in output
-    assert "--resume" in output
-    at = checkpoint.latest(tmp_path / "checkpoints")
+@pytest.mark.parametrize("validate_every", [6, 1])
+def test_sigterm_leaves_a_checkpoint_and_goes_on_exactly(
+    tmp_path: Path, uninterrupted: Path, validate_every: int
+):
+    out = tmp_path / "run"
+    process = start(out, steps=40, workers=2, validate_every=validate_every, **SLOW)
+    _wait_for_rows(out, more=3)
+    os.kill(process.pid or 0, signal.SIGTERM)
+    process.join(60)
+    said = (tmp_path / "run-0.log").read_text()
+    at = checkpoint.latest(out / "checkpoints")
     assert at is not None
-    assert rows(tmp_path)[-1]["step"] == checkpoint.load(at).step
-    finish(start(tmp_path, "--resume", "steps=40", "data={'slow':.02}"))
-    assert weights(tmp_path) == weights(uninterrupted)
-    assert rows(tmp_path) == rows(uninterrupted)
+    step = checkpoint.load(at).step
+    assert f"Interrupted: terminated; {out} goes on from step {step} with --resume" in said
+    assert rows(out)[-1]["step"] == step
+    finish(start(out, resume=True, steps=40, **SLOW))
+    assert weights(out) == weights(uninterrupted)
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path):
@@ -230,7 +281,7 @@ def test_nothing_after_a_bad_update_reaches_the_weights(tmp_path: Path, monkeypa
         lambda self: seen.update(veto=float(self.veto)) or setattr(self, "_pending", None),
     )
     monkeypatch.setattr("distill.train._finish", lambda job_, run: seen.update(run=run))
-    job(data={"broken": 13}, checkpoint_every=99, pictures=None, validation=None).run(tmp_path)
+    job(data={"broken": 13}, checkpoint_every=99, validate_every=99, pictures=fixed).run(tmp_path)
     assert seen["veto"] == 1.0
     for module in (seen["run"].engine.student, seen["run"].engine.objective):
         assert all(torch.isfinite(p).all() for p in module.parameters())
@@ -244,14 +295,8 @@ def test_a_dead_output_stops_the_run(tmp_path: Path):
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path):
-    process = start(tmp_path, "data={'slow':.2}")
-    _wait_for_rows(tmp_path, more=1)
-    try:
-        with pytest.raises(ValueError, match="another process is already writing"):
-            job().run(tmp_path, resume=True)
-    finally:
-        process.kill()
-        process.communicate()
+    with exclusive(tmp_path), pytest.raises(ValueError, match="another process is already writing"):
+        job().run(tmp_path)
 
 
 # --- several processes ---
@@ -259,10 +304,9 @@ def test_two_runs_never_share_a_folder(tmp_path: Path):
 
 def test_two_processes_train_as_one(tmp_path: Path):
     one, two = tmp_path / "one", tmp_path / "two"
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", _port())
-    arguments = ("student={'dropout':0.0}", "accumulate=2", "batch_size=8", "validate_every=4")
-    finish(start(one, *arguments))
-    finish(start(two, *arguments, launcher=launcher))
+    fields: dict[str, Any] = {"student": {"dropout": 0.0}, "batch_size": 8, "validate_every": 4}
+    alone = start(one, **fields)
+    finish(alone, *_pair(two, accumulate=2, **fields))
     states = [checkpoint.load(checkpoint.latest(out / "checkpoints") or out) for out in (one, two)]
     assert [len(state.random) for state in states] == [1, 2]
     for name, value in states[0].model.items():
@@ -271,10 +315,43 @@ def test_two_processes_train_as_one(tmp_path: Path):
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-def _port() -> str:
+def test_two_processes_stop_together(tmp_path: Path):
+    # the NaN is in one process's part of the batch; SIGTERM comes to one of them
+    for process in _pair(tmp_path / "broken", data={"broken": 13}):
+        process.join(60)
+        assert process.exitcode == 1
+    assert "GuardStop: update " in (tmp_path / "broken-0.log").read_text()
+    assert "GuardStop: update " in (tmp_path / "broken-1.log").read_text()
+    pair = _pair(tmp_path / "stopped", steps=200, **SLOW)
+    _wait_for_rows(tmp_path / "stopped", more=3)
+    os.kill(pair[1].pid or 0, signal.SIGTERM)
+    for process in pair:
+        process.join(60)
+        assert process.exitcode == 1
+    for rank in (0, 1):
+        assert "Interrupted: terminated" in (tmp_path / f"stopped-{rank}.log").read_text()
+
+
+def _pair(out: Path, **fields: Any) -> list[BaseProcess]:
+    """Two processes as torchrun starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        start(out, environment={**shared, "RANK": rank, "LOCAL_RANK": rank}, **fields)
+        for rank in ("0", "1")
+    ]
+
+
+@pytest.mark.slow
+def test_torchrun_starts_two_processes_that_meet(tmp_path: Path):
+    script = str(ROOT / "tests" / "training.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script]
+    subprocess.run([*command, str(tmp_path)], check=True, cwd=ROOT)
+    last = checkpoint.latest(tmp_path / "checkpoints")
+    assert last is not None
+    assert len(checkpoint.load(last).random) == 2
 
 
 def test_processes_that_do_not_see_each_other_are_refused(tmp_path: Path, monkeypatch):

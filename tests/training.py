@@ -6,9 +6,12 @@
 import ast
 import dataclasses
 import logging
+import multiprocessing
+import os
 import sys
 import time
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +117,6 @@ def count_pixels(student: nn.Module) -> dict[str, float]:
     return {"mean": float((student(batch["image"]) + torch.rand(()) * 0).mean())}
 
 
-def pictures() -> Any:
-    return next(planes(data={}, batch_size=2, seed=1))
-
-
 def job(
     *,
     data: dict[str, Any] | None = None,
@@ -139,13 +138,35 @@ def job(
         checkpoint_every=5,
         validate_every=6,
         validation=count_pixels,
-        pictures=pictures,
     )
     return dataclasses.replace(made, **fields)
 
 
-if __name__ == "__main__":
+def run(out: Path, log: Path, environment: dict[str, str], resume: bool, fields: dict) -> None:
+    """The whole life of a process: the run, everything it says in `log`."""
+    os.environ.update(environment)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     logging.basicConfig(level=logging.INFO)
+    torch.set_num_threads(1)
+    job(**fields).run(out, resume=resume)
+
+
+def start(
+    out: Path, *, resume: bool = False, environment: dict[str, str] | None = None, **fields: Any
+) -> BaseProcess:
+    """Run the job in another process, forked from one that has imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training"])
+    rank = (environment or {}).get("RANK", "0")
+    log = out.with_name(f"{out.name}-{rank}.log")
+    process = context.Process(target=run, args=(out, log, environment or {}, resume, fields))
+    process.start()
+    return process
+
+
+if __name__ == "__main__":
     settings = dict(text.split("=", 1) for text in sys.argv[2:] if "=" in text)
-    fields: dict[str, Any] = {name: ast.literal_eval(text) for name, text in settings.items()}
-    job(**fields).run(Path(sys.argv[1]), resume="--resume" in sys.argv)
+    typed = {name: ast.literal_eval(text) for name, text in settings.items()}
+    job(**typed).run(Path(sys.argv[1]), resume="--resume" in sys.argv)

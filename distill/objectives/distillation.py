@@ -16,15 +16,18 @@ class Distillation(nn.Module):
     """The weighted sum of losses against pseudo-labels, truth and a frozen encoder's features.
 
     V2 section 5.2: `terms` and `feature` over pseudo-labels alone. V1 section 3.3: labelled
-    samples in the same batch, each part a mean of its own, every weight 1/3. Labelled images are
-    never perturbed. With CutMix each pseudo-labelled sample has two regions whose normalisation
-    and trimming are their own; its loss is their mean weighted by area (V1 section 3.2). A region
-    that says too little is dropped and the weights are renormalised.
+    samples in the same batch, each part a mean of its own, every weight 1/3; labelled images stay
+    out of CutMix. Without `labelled_terms` all samples are treated alike, as pseudo-labelled ones:
+    truth in place of labels is then the only difference between two runs.
+
+    With CutMix each pseudo-labelled sample has two regions whose normalisation and trimming are
+    their own; its loss is their mean weighted by area (V1 section 3.2). A region that says too
+    little is dropped and the weights are renormalised.
 
     Args:
         student: builds the network; it declares its `space` and, for `feature`, its tokens.
         terms: losses of (pred, target, valid) on pseudo-labelled samples.
-        labelled_terms: the same on labelled samples.
+        labelled_terms: the same on labelled samples, if they are to be treated apart.
         perturb: `perturb.cutmix`.
         feature: a loss of (student's tokens, frozen tokens) on pseudo-labelled samples.
         frozen: builds the encoder that `feature` compares with; it sees the student's tensor.
@@ -84,12 +87,8 @@ class Distillation(nn.Module):
         """This batch's share of the loss and of each term.
 
         Args:
-            batch: pseudo-labelled samples, with labelled ones where there are `labelled_terms`.
-                With `perturb` it holds `seed`, from which the boxes are drawn.
+            batch: samples with targets; with `perturb` its `seed`, from which boxes are drawn.
             totals: `counts` summed over the update; this batch's own when None.
-
-        Raises:
-            ValueError: a sample is labelled and there are no `labelled_terms`.
         """
         view = self._view(batch)
         totals = self._count(view) if totals is None else totals
@@ -132,12 +131,9 @@ class Distillation(nn.Module):
     def _parts(self, batch: Batch) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " l"]]:
         """Indices of pseudo-labelled and of labelled samples, on the images' device."""
         size, device = len(batch["key"]), batch["image"].device
-        flags = batch["labelled"].tolist() if "labelled" in batch else [False] * size
-        if any(flags) and not self.labelled_terms:
-            raise ValueError(
-                f"{batch['key'][flags.index(True)]} is labelled and there are no labelled_terms; "
-                "give some, or draw pseudo-labelled samples only"
-            )
+        flags = [False] * size
+        if self.labelled_terms and "labelled" in batch:
+            flags = batch["labelled"].tolist()
         pseudo = torch.tensor([i for i in range(size) if not flags[i]], dtype=torch.int64)
         labelled = torch.tensor([i for i in range(size) if flags[i]], dtype=torch.int64)
         return pseudo.to(device), labelled.to(device)

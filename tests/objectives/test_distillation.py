@@ -172,9 +172,12 @@ def test_a_part_may_be_empty(labelled: int):
     assert (terms["affine"] == 0) == (labelled == 3)
 
 
-def test_unexpected_labelled_samples_are_named():
-    with pytest.raises(ValueError, match="photos/0 is labelled and there are no labelled_terms"):
-        Distillation(student, [AFFINE])(batch(labelled=1))
+def test_without_terms_of_its_own_truth_is_treated_as_labels_are():
+    objective = Distillation(student, [AFFINE], perturb=partial(cutmix, p=1.0))
+    truth, made = batch(labelled=4), batch()
+    made["target"] = 1 / truth["target"]
+    torch.testing.assert_close(objective(truth), objective(made))
+    assert objective.counts(truth)["labelled"] == 0
 
 
 def test_frozen_encoder_sees_what_the_student_sees_and_never_moves():
