@@ -56,7 +56,7 @@ def verdict(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Run every seed and write rows and verdict."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/claim"))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=1000)

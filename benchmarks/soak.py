@@ -137,7 +137,7 @@ def stages(folder: Path) -> list[Stage]:
 
 def main() -> None:
     """Soak the chosen stages and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["render", "train", "label"])

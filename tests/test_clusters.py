@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 
 CLUSTERS = sorted((Path(__file__).parent.parent / "recipes" / "clusters").glob("*.yaml"))
 EXPECTED = {  # name: kind, machines, processes
@@ -22,6 +22,7 @@ def test_every_file_is_expected():
 @pytest.mark.parametrize("path", CLUSTERS, ids=lambda path: path.stem)
 def test_launch_file(path: Path):
     config = load_config_from_file(str(path))
+    assert isinstance(config, ClusterConfig)
     kind = getattr(config.distributed_type, "value", config.distributed_type)
     assert (kind, config.num_machines, config.num_processes) == EXPECTED[path.stem]
     assert config.use_cpu is False  # true would make each process believe it is alone
@@ -31,5 +32,7 @@ def test_fsdp_wraps_the_encoder_blocks():
     from transformers.models.dinov2 import modeling_dinov2
 
     path = next(path for path in CLUSTERS if path.stem == "teacher_vitg_4x8")
-    fsdp = load_config_from_file(str(path)).fsdp_config
-    assert hasattr(modeling_dinov2, fsdp["fsdp_transformer_layer_cls_to_wrap"])
+    config = load_config_from_file(str(path))
+    assert isinstance(config, ClusterConfig)
+    assert config.fsdp_config
+    assert hasattr(modeling_dinov2, config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"])

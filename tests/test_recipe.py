@@ -1,6 +1,5 @@
 """Recipes by name: loading, parsing settings by annotation, errors that name the remedy."""
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,6 @@ from distill import recipe
 
 SOURCE = '''
 """A recipe file."""
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +46,7 @@ def test_settings_fill_parameters_then_the_jobs_scalars(nap: str):
     settings = {"bed": "sofa", "minutes": "5", "deep": "true", "ratio": "none"}
     job, inputs = recipe.build(recipe.load(nap), data=Path("d"), settings=settings)
     assert inputs == {"data": Path("d"), "bed": Path("sofa")}
-    assert dataclasses.asdict(job) == {
+    assert vars(job) == {
         "where": Path("sofa"),
         "minutes": 5,
         "deep": True,

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pkgutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,10 @@ def test_perturbations_can_be_switched_off():
     function = recipe.load("recipes.student:vits")
     on, _ = recipe.build(function, data=Path("d"), settings={})
     off, _ = recipe.build(function, data=Path("d"), settings={"perturb": "false"})
+    assert isinstance(on, TrainJob)
+    assert isinstance(off, TrainJob)
+    assert isinstance(on.objective, partial)
+    assert isinstance(off.objective, partial)
     assert on.objective.keywords["perturb"] is not None
     assert off.objective.keywords["perturb"] is None
 
