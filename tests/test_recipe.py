@@ -9,6 +9,7 @@ from distill import recipe
 
 SOURCE = '''
 """A recipe file."""
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
