@@ -51,7 +51,7 @@ def start(target, *arguments):
     return process
 
 
-def wait_for(path: Path, process, seconds=120.0):
+def wait_for(path: Path, process, seconds=300.0):
     until = time.monotonic() + seconds
     while not path.exists() and process.is_alive():
         assert time.monotonic() < until, f"{path} did not appear"
