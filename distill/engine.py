@@ -1,6 +1,7 @@
 """One process of a training run: its device, its part of each update, its state on the disk."""
 
 import contextlib
+import copy
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +11,22 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor
 
 from distill import atomic, checkpoint, optim
 from distill.types import Batch
 from distill.watch import Watch
 
+_COMPLETE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _FROZEN = "frozen."  # an objective's helpers are neither trained nor saved
 
 
@@ -46,6 +56,9 @@ def accelerator(precision: str) -> Accelerator:
 class Engine:
     """An objective with its optimizer, spread over the processes, between two updates.
 
+    Under FSDP weights and moments lie in pieces on all processes. What is saved, validated and
+    exported is then put together first, the student in a copy of its own.
+
     Attributes:
         objective: as Accelerate wrapped it; call this one.
         step: updates done.
@@ -61,11 +74,23 @@ class Engine:
         betas: tuple[float, float],
         ema: float | None,
     ) -> None:
-        groups = cast(Any, objective).parameter_groups()
-        optimizer = optim.adamw(groups, weight_decay=weight_decay, betas=betas)
-        self._trained = [p for group in optimizer.param_groups for p in group["params"]]
+        """Build the optimizer and spread both over the processes.
+
+        Raises:
+            ValueError: `ema` under FSDP.
+        """
         self._accelerator, self._bare = accelerator, cast(Any, objective)
+        in_pieces = accelerator.distributed_type is DistributedType.FSDP
+        if in_pieces and ema is not None:
+            raise ValueError(
+                "a moving average (ema) does not work with FSDP yet; leave one of them"
+            )
+        self._whole = copy.deepcopy(self._bare.student) if in_pieces else None
+        groups = self._bare.parameter_groups()
+        optimizer = optim.adamw(groups, weight_decay=weight_decay, betas=betas)
         self.objective, self.optimizer = accelerator.prepare(objective.train(), optimizer)
+        self._adamw = optimizer
+        self._trained = [p for group in optimizer.param_groups for p in group["params"]]
         self.watch = Watch(accelerator.device)
         optim.veto(optimizer, self.watch.veto)
         self._average = optim.Average(self._bare.student, ema) if ema is not None else None
@@ -79,7 +104,9 @@ class Engine:
     @property
     def student(self) -> Any:
         """What is validated and exported: the moving average where there is one."""
-        return self._average.module if self._average else self._bare.student
+        if self._average:
+            return self._average.module
+        return self._bare.student if self._whole is None else self._whole
 
     def place(self, batch: Batch) -> Batch:
         """`batch` with its maps on the device; which samples are labelled stays with the host."""
@@ -120,8 +147,10 @@ class Engine:
         """Shorten the gradient to `max_norm`; its norm before, which is only measured for None."""
         if max_norm is None:
             gradients = [p.grad for p in self._trained if p.grad is not None]
-            return torch.nn.utils.get_total_norm(gradients)
-        return cast(Tensor, self._accelerator.clip_grad_norm_(self._trained, max_norm))
+            norm = torch.nn.utils.get_total_norm(gradients)
+        else:
+            norm = cast(Tensor, self._accelerator.clip_grad_norm_(self._trained, max_norm))
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def apply(self) -> None:
         """Take the step and forget the gradient."""
@@ -133,7 +162,11 @@ class Engine:
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[Any]:
-        """Yield the student to be looked at; training goes on as if nobody had looked."""
+        """Yield the student to be looked at; training goes on as if nobody had looked.
+
+        Every process enters; one may look.
+        """
+        self._put_together()
         state, student = checkpoint.random_state(), self.student
         training = student.training
         student.eval()
@@ -147,15 +180,16 @@ class Engine:
     def save(self, folder: Path, *, samples: int, job: Any, keep: int) -> None:
         """Write a checkpoint; every process calls this."""
         random = gather_object([checkpoint.random_state()])
+        model, optimizer = self._model_state(), self._optimizer_state()
         if self._accelerator.is_main_process:
             state = checkpoint.State(
                 step=self.step,
                 samples=samples,
                 seconds=self.seconds,
                 job=job,
-                model=self._own_state(),
+                model=model,
                 average=self._average.module.state_dict() if self._average else None,
-                optimizer=self.optimizer.state_dict(),
+                optimizer=optimizer,
                 random=random,
             )
             checkpoint.save(folder, state, keep=keep)
@@ -169,14 +203,18 @@ class Engine:
         Raises:
             ValueError: the weights do not fit the objective.
         """
-        if set(state.model) != set(self._own_state()) or (state.average is None) != (
-            self._average is None
-        ):
+        names = {name for name in self._bare.state_dict() if not name.startswith(_FROZEN)}
+        if set(state.model) != names or (state.average is None) != (self._average is None):
             raise ValueError("the checkpoint's weights are of another model; choose another --out")
-        self._bare.load_state_dict(state.model, strict=False)
+        if self._whole is None:
+            self._bare.load_state_dict(state.model, strict=False)
+            self._adamw.load_state_dict(state.optimizer)
+        else:
+            partly = StateDictOptions(full_state_dict=True, strict=False)
+            set_model_state_dict(self._bare, dict(state.model), options=partly)
+            set_optimizer_state_dict(self._bare, self._adamw, state.optimizer, options=_COMPLETE)
         if self._average and state.average is not None:
             self._average.module.load_state_dict(state.average)
-        self.optimizer.load_state_dict(state.optimizer)
         self.step, self._earlier = state.step, state.seconds
         if (rank := self._accelerator.process_index) < len(state.random):
             checkpoint.set_random_state(state.random[rank])
@@ -186,13 +224,35 @@ class Engine:
         self._accelerator.wait_for_everyone()
 
     def export(self, path: Path) -> None:
-        """Write the student as a folder that plain transformers loads."""
+        """Write the student as a folder that plain transformers loads; every process calls this."""
+        self._put_together()
+        if not self._accelerator.is_main_process:
+            return
         with atomic.replacing_folder(path) as temporary:
             self.student.save_pretrained(temporary)
 
-    def _own_state(self) -> dict[str, Tensor]:
-        state = self._bare.state_dict()
+    def _model_state(self) -> dict[str, Tensor]:
+        """What is saved of the objective; under FSDP put together on the first process alone."""
+        state: dict[str, Any] = (
+            self._bare.state_dict()
+            if self._whole is None
+            else get_model_state_dict(self._bare, options=_COMPLETE)
+        )
         return {name: value for name, value in state.items() if not name.startswith(_FROZEN)}
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        if self._whole is None:
+            return self._adamw.state_dict()
+        return get_optimizer_state_dict(self._bare, self._adamw, options=_COMPLETE)
+
+    def _put_together(self) -> None:
+        """Under FSDP bring the copy of the student up to date, on the first process."""
+        if self._whole is None:
+            return
+        state, prefix = self._model_state(), "student."
+        if self._accelerator.is_main_process:
+            own = {name[len(prefix) :]: state[name] for name in state if name.startswith(prefix)}
+            self._whole.load_state_dict(own)
 
 
 def checkpoint_activations(student: Any) -> None:

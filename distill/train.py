@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from distill import atomic, checkpoint, engine, job
 from distill.engine import Engine
 from distill.loading import Batches
+from distill.objectives.terms import OUTPUT
 from distill.optim import set_rates
 from distill.tracking import Tracker, panel, read_rows
 from distill.types import Batch
@@ -242,7 +243,8 @@ def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
     run.stop = numbers.pop("stop") > 0
     step, now = index + 1, time.perf_counter()
     speed = (step - run.row_step) * job_.batch_size / (now - run.row_at)
-    tracker.advance({"loss": numbers["loss"], "images/s": speed})
+    shown = {name: numbers[name] for name in numbers if name not in (*OUTPUT, "grad_norm")}
+    tracker.advance({**shown, "images/s": speed})
     if step % job_.log_every == 0 or step == job_.steps:
         rates = {f"lr/{name}": rate for name, rate in job_.lr(index, job_.steps).items()}
         time_ = {"images_per_s": speed, "wait_s": run.waited, "seconds": run.engine.seconds}
@@ -258,11 +260,11 @@ def _with_stop(share: Mapping[str, Tensor], run: _Run) -> dict[str, Tensor]:
 def _validate(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
     """Numbers and pictures of the student as it is; on the first process, the others wait."""
     step = run.engine.step
-    if run.is_main:
-        with run.engine.looking() as student:
-            if job_.validation is not None:
-                numbers = job_.validation(student)
-                tracker.row(step, {f"val/{k}": float(v) for k, v in numbers.items()})
+    with run.engine.looking() as student:
+        if run.is_main and job_.validation is not None:
+            numbers = job_.validation(student)
+            tracker.row(step, {f"val/{k}": float(v) for k, v in numbers.items()})
+        if run.is_main:
             batch = run.engine.place(job_.pictures() if job_.pictures else _first(job_))
             pred = student(batch["image"])
             check_alive(pred, where=f"the fixed pictures after step {step}")
@@ -277,8 +279,8 @@ def _first(job_: TrainJob) -> Batch:
 
 def _finish(job_: TrainJob, run: _Run) -> None:
     """Export the student; the summary is written last and means that all is done."""
+    run.engine.export(run.out / "model")
     if run.is_main:
-        run.engine.export(run.out / "model")
         rows = read_rows(run.out / "metrics.jsonl")
         summary = {
             "steps": job_.steps,
