@@ -5,15 +5,27 @@ import math
 import numpy as np
 
 from distill.worlds import meshes, textures
-from distill.worlds.scene import Material, Shape, Vector, ball, box, can, pose, raised, rod, solid
+from distill.worlds.scene import (
+    Material,
+    Number,
+    Shape,
+    Vector,
+    ball,
+    box,
+    can,
+    pose,
+    raised,
+    rod,
+    solid,
+)
 from distill.worlds.textures import Colour
 
-Base = tuple[float, float, float]
+Base = tuple[Number, Number, Number]
 
 _BARK: Colour = (0.15, 0.1, 0.06)
 
 
-def surface(rng: np.random.Generator, *, repeat: float = 2.0) -> Material:
+def surface(rng: np.random.Generator, *, repeat: Number = 2.0) -> Material:
     """Mostly textured, of the families that only `photos` uses; sometimes glazed or metal."""
     a, b = textures.colour(rng), textures.colour(rng, low=0.04)
     family = textures.REAL[rng.integers(len(textures.REAL))]

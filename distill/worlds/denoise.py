@@ -23,19 +23,22 @@ def denoised(radiance: Image, albedo: Image, point: Image, hit: Bool[np.ndarray,
 
     Args:
         radiance: linear, noisy.
-        albedo: of the surface a pixel sees; black where unknown, there texture is smoothed too.
+        albedo: of the surface a pixel sees; black where it shows something other than itself,
+            as lamps, glass and mirrors do: only the closest neighbours of its kind are averaged.
         point: metres, where that surface is in the camera's axes.
         hit: whether there is one; other pixels are returned as they are.
     """
     if not hit.any():
         return radiance
-    coloured = albedo.max(axis=-1, keepdims=True) > _DARKEST
-    texture = np.where(coloured, np.maximum(albedo, _DARKEST), 1.0).astype(np.float32)
+    matt = albedo.max(axis=-1) > _DARKEST
+    texture = np.where(matt[..., None], albedo, 1.0).astype(np.float32)
     light = radiance / texture
     light = np.minimum(light, _FIREFLY * np.median(light[hit]) + 1e-6)
-    guide = np.concatenate([point, _normals(point), hit[..., None]], axis=-1).astype(np.float32)
+    kind = np.where(hit, np.where(matt, 1, -1), 0)[..., None]
+    guide = np.concatenate([point, _normals(point), kind], axis=-1).astype(np.float32)
     for step in _STEPS:
-        light = _pass(light, guide, step)
+        smooth = _pass(light, guide, step)
+        light = np.where(matt[..., None] | (step == 1), smooth, light)
     return np.where(hit[..., None], light * texture, radiance).astype(np.float32)
 
 
@@ -66,7 +69,8 @@ def _pass(light: Image, guide: Float[np.ndarray, "h w 7"], step: int) -> Image:
             tap = padded[dy : dy + height, dx : dx + width]
             off = np.einsum("hwc,hwc->hw", tap[..., 3:6] - point, normal) / tolerance
             alike = np.einsum("hwc,hwc->hw", tap[..., 6:9], normal)
-            weight = np.clip(alike, 0, 1) ** 8 * np.exp(-np.square(off)) * tap[..., 9]
+            weight = np.clip(alike, 0, 1) ** 8 * np.exp(-np.square(off))
+            weight *= np.maximum(tap[..., 9] * guide[..., 6], 0)
             total[..., :3] += weight[..., None] * tap[..., :3]
             total[..., 3] += weight
     kept = total[..., 3:]

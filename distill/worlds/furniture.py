@@ -7,6 +7,7 @@ import numpy as np
 from distill.worlds import meshes, textures
 from distill.worlds.scene import (
     Material,
+    Number,
     Place,
     Shape,
     ball,
@@ -194,7 +195,7 @@ def screen(rng: np.random.Generator, at: Place, yaw: float) -> list[Shape]:
     ]
 
 
-def trinket(rng: np.random.Generator, base: tuple[float, float, float]) -> list[Shape]:
+def trinket(rng: np.random.Generator, base: tuple[Number, Number, Number]) -> list[Shape]:
     """Something small on a surface: a ball, a box, a tin, a vase, a drinking glass."""
     x, y, z = base
     size = rng.uniform(0.04, 0.13)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from distill.worlds.scene import Mesh
+from distill.worlds.scene import Mesh, Number
 from distill.worlds.textures import fractal
 
 
-def lathe(profile: Sequence[tuple[float, float]], *, sides: int = 20) -> Mesh:
+def lathe(profile: Sequence[tuple[Number, Number]], *, sides: int = 20) -> Mesh:
     """Turn a profile of (radius, height) about z: vases, cups, cones, lamp shades."""
     radius, height = np.asarray(profile, dtype=float).T
     angle = np.linspace(0, 2 * np.pi, sides + 1)
@@ -17,7 +17,7 @@ def lathe(profile: Sequence[tuple[float, float]], *, sides: int = 20) -> Mesh:
     return _sheet(np.stack([x, y, np.broadcast_to(height[:, None], x.shape)], axis=-1))
 
 
-def torus(radius: float, thickness: float, *, sides: int = 24) -> Mesh:
+def torus(radius: Number, thickness: Number, *, sides: int = 24) -> Mesh:
     """A ring lying in the xy plane."""
     turn = np.linspace(0, 2 * np.pi, sides // 2 + 1)
     return lathe(
@@ -54,7 +54,7 @@ def roof(width: float, depth: float, height: float) -> Mesh:
     return Mesh(vertices=vertices, faces=np.arange(18).reshape(6, 3), uv=uv)
 
 
-def arch(width: float, height: float, thickness: float, *, sides: int = 14) -> Mesh:
+def arch(width: float, height: float, thickness: Number, *, sides: int = 14) -> Mesh:
     """A round arch spanning x, standing on z = 0, square in section."""
     half, leg = width / 2, max(height - width / 2, 0.0)
     angle = np.linspace(0, np.pi, sides + 1)
@@ -78,5 +78,17 @@ def _sheet(points: Float[np.ndarray, "rows columns 3"]) -> Mesh:
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
     faces = np.concatenate([np.stack([a, b, c], -1), np.stack([a, c, d], -1)]).reshape(-1, 3)
+    if _inside_out(points):
+        faces = faces[:, ::-1]
     v, u = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
     return Mesh(vertices=points.reshape(-1, 3), faces=faces, uv=np.stack([u, v], -1).reshape(-1, 2))
+
+
+def _inside_out(points: Float[np.ndarray, "rows columns 3"]) -> bool:
+    """Whether the cells face the middle of what they enclose or, of a lying sheet, the ground."""
+    diagonals = points[1:, 1:] - points[:-1, :-1], points[1:, :-1] - points[:-1, 1:]
+    normals = np.cross(*diagonals)
+    away = points[:-1, :-1] + 0.5 * diagonals[0] - points.mean(axis=(0, 1))
+    enclosed = float((normals * away).sum())
+    flatness = np.abs(normals.sum(axis=(0, 1))).max() / np.linalg.norm(normals, axis=-1).sum()
+    return float(normals[..., 2].sum()) < 0 if flatness > 0.7 else enclosed < 0

@@ -14,6 +14,7 @@ from distill.worlds.curios import clutter, curio, growth, stairs, surface
 from distill.worlds.scene import (
     Camera,
     Light,
+    Number,
     Scene,
     Shape,
     Vector,
@@ -85,7 +86,7 @@ def hall(rng: np.random.Generator, views: int) -> Scene:
             shapes.append(pane((0, y, 3), (0, -side, 0), 50, 9, surface(rng, repeat=8)))
     reach = 0.42 * count * apart
     cameras = tuple(
-        _between(rng, (reach, 0.35 * across, 0), (0.25, 2.4), look=(reach, 0.2 * across, 1.2))
+        _between(rng, (reach, 0.35 * across), (0.25, 2.4), look=(reach, 0.2 * across, 1.2))
         for _ in range(views)
     )
     return Scene(shapes=tuple(shapes), lights=hard_light(rng, 5, 3), cameras=cameras)
@@ -117,7 +118,7 @@ def alley(rng: np.random.Generator, views: int) -> Scene:
         at = pose((rng.uniform(4, end), 0, 0), yaw=math.pi / 2)
         shapes.append(solid(span, surface(rng), at))
     cameras = tuple(
-        _between(rng, (1.5, 0.5 * half, 0), (0.4, 3.0), look=(8, 0.5 * half, 1.2), ahead=6)
+        _between(rng, (1.5, 0.5 * half), (0.4, 3.0), look=(8, 0.5 * half, 1.2), ahead=6)
         for _ in range(views)
     )
     return Scene(shapes=tuple(shapes), lights=daylight(rng), cameras=cameras)
@@ -219,7 +220,7 @@ def _orbit(
     rng: np.random.Generator,
     away: float,
     elevation: tuple[float, float],
-    centre: tuple[float, float, float],
+    centre: Vector,
     spread: float,
 ) -> Camera:
     """Around `centre`, looking at a point near it; elevation in radians."""
@@ -235,14 +236,14 @@ def _orbit(
 
 def _between(
     rng: np.random.Generator,
-    reach: tuple[float, float, float],
+    reach: tuple[float, float],
     heights: tuple[float, float],
     *,
-    look: tuple[float, float, float],
-    ahead: float = 0.0,
+    look: tuple[Number, float, float],
+    ahead: Number = 0,
 ) -> Camera:
     """Within +-`reach`, towards a point within +-`look` that lies `ahead` along x."""
-    x, y = rng.uniform(-1, 1, 2) * reach[:2]
+    x, y = rng.uniform(-1, 1, 2) * reach
     a, b = rng.uniform(-1, 1, 2) * look[:2]
     return _camera(rng, (x, y, rng.uniform(*heights)), (a + ahead, b, look[2]))
 

@@ -106,8 +106,9 @@ def _parts(mi: Any, scene: Scene, dress: Callable[[Any, Material], Any]) -> dict
 
 
 def _glow(mi: Any, material: Material) -> dict[str, Any]:
-    """A surface that emits its own colour: one ray tells the albedo."""
-    if material.kind in {"light", "glass"}:
+    """A surface that emits its own colour: one ray tells the albedo; black if it has none."""
+    mirror = material.kind == "metal" and material.roughness == 0
+    if mirror or material.kind in {"light", "glass"}:
         return {"bsdf": {"type": "diffuse"}}
     return {"emitter": {"type": "area", "radiance": _colour(mi, material)}}
 

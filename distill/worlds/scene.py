@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-Vector = Sequence[float] | Float[np.ndarray, " 3"]
+Number = float | int  # whole literals need no dot
+Vector = Sequence[Number] | Float[np.ndarray, " 3"]
 Pose = Float[np.ndarray, "4 4"]
 Place = tuple[float, float]
 
@@ -41,7 +42,7 @@ class Material:
     colour: tuple[float, float, float] = (0.5, 0.5, 0.5)
     texture: Float[np.ndarray, "h w 3"] | None = None
     roughness: float = 0.2
-    repeat: tuple[float, float] = (1.0, 1.0)
+    repeat: tuple[Number, Number] = (1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,7 +127,7 @@ def towards(axis: Vector) -> Float[np.ndarray, "3 3"]:
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
-def local(at: Place, yaw: float, x: float, y: float) -> Place:
+def local(at: Place, yaw: float, x: Number, y: Number) -> Place:
     """Where the point (x, y) of a thing lies that stands at `at`, turned by `yaw`."""
     c, s = math.cos(yaw), math.sin(yaw)
     return at[0] + c * x - s * y, at[1] + s * x + c * y
@@ -142,12 +143,12 @@ def box(centre: Vector, size: Vector, material: Material, *, yaw: float = 0.0) -
     return Shape(kind="cube", pose=pose(centre, 0.5 * np.asarray(size), yaw=yaw), material=material)
 
 
-def ball(centre: Vector, radius: float, material: Material) -> Shape:
+def ball(centre: Vector, radius: Number, material: Material) -> Shape:
     """A sphere."""
     return Shape(kind="sphere", pose=pose(centre, (radius,) * 3), material=material)
 
 
-def rod(start: Vector, end: Vector, radius: float, material: Material) -> Shape:
+def rod(start: Vector, end: Vector, radius: Number, material: Material) -> Shape:
     """A cylinder between two points, open at both ends."""
     matrix = np.eye(4)
     axis = np.asarray(end, dtype=float) - np.asarray(start, dtype=float)
@@ -156,14 +157,16 @@ def rod(start: Vector, end: Vector, radius: float, material: Material) -> Shape:
     return Shape(kind="cylinder", pose=matrix, material=material)
 
 
-def can(base: Vector, radius: float, height: float, material: Material) -> tuple[Shape, Shape]:
+def can(base: Vector, radius: Number, height: Number, material: Material) -> tuple[Shape, Shape]:
     """An upright cylinder with a lid."""
     top = raised(base, height)
     lid = Shape(kind="disk", pose=pose(top, (radius, radius, 1.0)), material=material)
     return rod(base, top, radius, material), lid
 
 
-def pane(centre: Vector, normal: Vector, width: float, height: float, material: Material) -> Shape:
+def pane(
+    centre: Vector, normal: Vector, width: Number, height: Number, material: Material
+) -> Shape:
     """An upright or lying rectangle facing `normal`; `height` runs along z unless it lies."""
     z = np.asarray(normal, dtype=float) / np.linalg.norm(normal)
     up = np.array([0.0, 0.0, 1.0]) if abs(z[2]) < 0.9 else np.array([0.0, 1.0, 0.0])

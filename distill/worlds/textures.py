@@ -110,9 +110,10 @@ def marble(rng: np.random.Generator, a: Colour, b: Colour) -> Texture:
 def cells(rng: np.random.Generator, a: Colour, b: Colour) -> Texture:
     """Cobbles, scales, cracked earth: distance to the nearest of scattered points."""
     points = rng.uniform(0, 1, (int(rng.integers(12, 50)), 2))
-    y, x = _grid(1)
-    apart = np.abs(np.stack([y, x], -1)[:, :, None] - points)
-    near = np.sort(np.hypot(*np.moveaxis(np.minimum(apart, 1 - apart), -1, 0)), axis=-1)
+    axis = (np.arange(SIZE) + 0.5) / SIZE
+    apart = np.abs(axis[:, None, None] - points)
+    apart = np.minimum(apart, 1 - apart)  # across the border
+    near = np.partition(np.hypot(apart[:, None, :, 0], apart[None, :, :, 1]), 1, axis=-1)
     edge = (near[..., 1] - near[..., 0]) * np.sqrt(len(points))
     return mix(b, a, edge * rng.uniform(1.5, 5.0))
 
