@@ -80,7 +80,7 @@ def test_sigterm_keeps_what_is_committed(photos, tmp_path, uninterrupted):
     with pytest.raises(ValueError, match="another process is already writing"):
         fill(photos, out)
     process.terminate()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == 143
     left = LabelStore(out, allow_incomplete=True)
     assert left.missing()
@@ -147,6 +147,6 @@ def test_a_shard_of_a_dead_process_is_taken_over(photos, tmp_path, uninterrupted
     assert worker.is_alive()
     holder.kill()
     holder.join()
-    worker.join(30)
+    worker.join(300)
     assert worker.exitcode == 0
     assert contents(out) == uninterrupted
