@@ -1,0 +1,220 @@
+"""Timed figures: each against a baseline that runs there and then, as a ratio within one run.
+
+    make bench                     # all
+    make bench ONLY=label_decode   # one
+
+Prints a table and writes `benchmarks/results/<machine>.json`. Network weights are random: they cost
+what trained ones cost.
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+
+from distill.datasets.image_folder import ImageFolder
+from distill.labels.codec import JpegXl, decode
+from distill.loading import Mixture, batches
+from distill.losses.affine_invariant import affine_invariant
+from distill.losses.feature_alignment import feature_alignment
+from distill.losses.gradient_matching import gradient_matching
+from distill.models.depth_anything import depth_anything
+from distill.models.dinov2 import FrozenDinov2
+from distill.objectives.distillation import Distillation
+from distill.objectives.terms import Term
+from distill.optim import adamw
+from distill.perturb import cutmix
+from distill.transforms import resize_and_crop
+from distill.types import Batch, Space
+from distill.worlds.job import RenderJob
+from pseudo_labels.generate import LabelJob
+
+RESULTS = Path(__file__).parent / "results"
+Figure = tuple[float, float, str]  # ours, baseline, unit
+
+
+def seconds(work: Callable[[], Any], *, repeats: int = 3) -> float:
+    """Median time of `work` after one call that is not counted."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def label_throughput(folder: Path) -> Figure:
+    """Images/s of the label job (bf16, batched, stored) and of one image at a time in fp32."""
+    photos = _photos(folder / "photos", count=12, size=(518, 518))
+    depth_anything("vits").save_pretrained(folder / "teacher")
+    job = LabelJob(
+        images=partial(ImageFolder, photos),
+        teacher=folder / "teacher",
+        batch_size=4,
+        shard_size=12,
+        dtype="bfloat16",
+        threads=os.cpu_count() or 1,
+    )
+    stores = iter(folder / f"store{i}" for i in range(10))
+    ours = seconds(lambda: job.run(next(stores)), repeats=2)
+    model = AutoModelForDepthEstimation.from_pretrained(folder / "teacher").eval()
+    processor = AutoImageProcessor.from_pretrained(folder / "teacher")
+
+    def plain() -> None:
+        for path in sorted(photos.iterdir()):
+            with torch.inference_mode():
+                model(**processor(Image.open(path), return_tensors="pt"))
+
+    return 12 / ours, 12 / seconds(plain, repeats=2), "images/s"
+
+
+def student_step(_: Path) -> Figure:
+    """Steps/s of ViT-S at 518, batch 2, all losses and the frozen encoder: bf16 and plain fp32."""
+    return 1 / _step(bf16=True), 1 / _step(bf16=False), "steps/s"
+
+
+def loader(folder: Path) -> Figure:
+    """Images/s that two workers decode and crop to 518, and that the student step eats."""
+    photos = ImageFolder(_photos(folder, count=32, size=(1024, 768)))
+    crop = partial(resize_and_crop, size=518)
+    drawn = batches(
+        Mixture([(photos, None)]), batch_size=8, transform=crop, seed=0, workers=os.cpu_count() or 1
+    )
+    ours = 8 / seconds(lambda: next(drawn), repeats=12)
+    drawn.close()
+    return ours, 2 / _step(bf16=True), "images/s"
+
+
+def label_bytes(_: Path) -> Figure:
+    """Bytes of a 690 x 518 label, and of the same map as 16-bit PNG (level 6)."""
+    values = _map()
+    blob = JpegXl().encode(values, None)
+    return len(blob), len(_png(values)), "bytes"
+
+
+def label_decode(_: Path) -> Figure:
+    """Milliseconds to decode a 690 x 518 label, and the same map from 16-bit PNG."""
+    values = _map()
+    blob, png = JpegXl().encode(values, None), _png(values)
+    ours = seconds(lambda: decode(blob), repeats=50)
+    return ours * 1e3, seconds(lambda: imagecodecs.png_decode(png), repeats=50) * 1e3, "ms"
+
+
+def render(folder: Path) -> Figure:
+    """Frames/s of the render job on all cores, and on one."""
+    job = partial(
+        RenderJob, indoor_scenes=4, street_scenes=2, street_frames=2, photos=12, evaluation=4
+    )
+    frames = 4 * 5 + 2 * 2 * 2 * 2 + 12 + 4
+    times = []
+    for workers in (os.cpu_count() or 1, 1):
+        start = time.perf_counter()
+        job(workers=workers).run(folder / str(workers))
+        times.append(time.perf_counter() - start)
+    return frames / times[0], frames / times[1], "frames/s"
+
+
+FIGURES = (label_throughput, student_step, loader, label_bytes, label_decode, render)
+
+
+def main() -> None:
+    """Measure what was asked for, print the table, merge into the machine's results."""
+    wanted = sys.argv[1:] or [figure.__name__ for figure in FIGURES]
+    machine = f"{platform.machine()}-{os.cpu_count()}-cores"
+    path = RESULTS / f"{machine}.json"
+    entries = {entry["name"]: entry for entry in _read(path)}
+    for figure in FIGURES:
+        if figure.__name__ not in wanted:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            ours, baseline, unit = figure(Path(folder))
+        entry = {"name": figure.__name__, "ours": round(ours, 3), "baseline": round(baseline, 3)}
+        entry |= {"ratio": round(ours / baseline, 3), "unit": unit}
+        entry |= {"command": f"make bench ONLY={figure.__name__}"}
+        entries[figure.__name__] = entry
+        print(f"{entry['name']:<18}{ours:>12.2f}{baseline:>12.2f}{entry['ratio']:>8.2f}x  {unit}")
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(list(entries.values()), indent=2) + "\n")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def _photos(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
+    """JPEGs with the detail of photographs: noise at every scale."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        picture = np.zeros((size[1], size[0], 3))
+        for scale in (4, 16, 64):
+            small = rng.uniform(0, 255, (size[1] // scale + 1, size[0] // scale + 1, 3))
+            grown = Image.fromarray(small.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+            picture += np.asarray(grown) / 3
+        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number:03d}.jpg", quality=90)
+    return folder
+
+
+def _map() -> np.ndarray:
+    """A disparity map: slanted planes with edges, and the ripple of a network's output."""
+    y, x = np.mgrid[0:1:518j, 0:1:690j]
+    planes = 2 * y + 0.5 * np.floor(4 * x + 2 * np.sin(3 * y)) + 0.2 * np.cos(9 * x)
+    ripple = np.random.default_rng(0).normal(size=(65, 87)).astype(np.float32)
+    grown = Image.fromarray(ripple).resize((690, 518), Image.Resampling.BICUBIC)
+    return (planes + 0.01 * np.asarray(grown)).astype(np.float32)
+
+
+def _png(values: np.ndarray) -> bytes:
+    span = values.max() - values.min()
+    levels = np.round((values - values.min()) / span * 65535).astype(np.uint16)
+    return imagecodecs.png_encode(levels, level=6)
+
+
+def _step(*, bf16: bool) -> float:
+    """Seconds of one update of the V2 student objective at 518, batch 2."""
+    with tempfile.TemporaryDirectory() as folder:
+        depth_anything("vits").network.backbone.save_pretrained(folder)
+        objective = Distillation(
+            partial(depth_anything, "vits"),
+            [Term("affine", 1, partial(affine_invariant, trim=0.1)),
+             Term("gradient", 2, gradient_matching)],
+            perturb=cutmix,
+            feature=Term("feature", 1, partial(feature_alignment, tolerance=0.15)),
+            frozen=partial(FrozenDinov2, folder),
+        )  # fmt: skip
+    optimizer = adamw(objective.parameter_groups())
+    generator = torch.Generator().manual_seed(0)
+    batch: Batch = {
+        "key": ["a", "b"],
+        "image": torch.rand(2, 3, 518, 518, generator=generator),
+        "space": [Space.AFFINE_DISPARITY] * 2,
+        "target": torch.rand(2, 518, 518, generator=generator),
+        "valid": torch.ones(2, 518, 518, dtype=torch.bool),
+        "seed": 0,
+    }
+
+    def update() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            terms = objective(batch)
+        terms["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return seconds(update, repeats=2)
+
+
+if __name__ == "__main__":
+    main()
