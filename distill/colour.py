@@ -2,8 +2,13 @@
 
 import matplotlib
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from numpy import ndarray
+from torch import Tensor
+
+from distill.geometry import to_space
+from distill.types import Batch, Space
 
 UNKNOWN = 128  # grey: no colour of the maps in use
 
@@ -33,3 +38,23 @@ def colourise(
     picture = np.round(matplotlib.colormaps[colours](unit)[..., :3] * 255).astype(np.uint8)
     picture[~known] = UNKNOWN
     return picture
+
+
+def panel(batch: Batch, pred: Float[Tensor, "b h w"], space: Space) -> UInt8[ndarray, "y x 3"]:
+    """One row a sample: the image, its target in `space` where it has one, the prediction."""
+    pixels = (batch["image"].permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
+    columns = [pixels, _each(pred)]
+    if "target" in batch and "valid" in batch:
+        rows = zip(batch["target"], batch["valid"], batch["space"], strict=True)
+        shown = [
+            target
+            if source is None
+            else to_space(target, valid, None, source=source, target=space)[0]
+            for target, valid, source in rows
+        ]
+        columns.insert(1, _each(torch.stack(shown)))
+    return np.concatenate(np.concatenate(columns, axis=2), axis=0)
+
+
+def _each(maps: Float[Tensor, "b h w"]) -> UInt8[ndarray, "b h w 3"]:
+    return np.stack([colourise(map_) for map_ in maps.float().cpu().numpy()])

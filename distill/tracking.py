@@ -6,19 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-import matplotlib
-import numpy as np
-import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from distill import atomic
-from distill.geometry import to_space
-from distill.types import Batch, Space
 
 
 class Tracker:
@@ -97,36 +91,3 @@ def read_rows(path: Path) -> Iterator[dict[str, float]]:
                 raise ValueError(
                     f"{path}:{number}: not JSON; restore or remove the line"
                 ) from error
-
-
-def panel(batch: Batch, pred: Float[Tensor, "b h w"], space: Space) -> UInt8[ndarray, "y x 3"]:
-    """One row a sample: the image, the target where there is one, the prediction."""
-    if "target" not in batch or "valid" not in batch:
-        return side_by_side(batch["image"], pred)
-    rows = zip(batch["target"], batch["valid"], batch["space"], strict=True)
-    shown = [
-        target if source is None else to_space(target, valid, None, source=source, target=space)[0]
-        for target, valid, source in rows
-    ]
-    return side_by_side(batch["image"], torch.stack(shown), pred)
-
-
-def side_by_side(
-    image: Float[Tensor, "b 3 h w"], *maps: Float[Tensor, "b h w"]
-) -> UInt8[ndarray, "rows columns 3"]:
-    """One row a sample: the image, then each map in colour, each from its 2nd to 98th percentile.
-
-    Warm is large. Where a map is NaN, black.
-    """
-    columns = [image.permute(0, 2, 3, 1).cpu().numpy(), *[_coloured(map_) for map_ in maps]]
-    rows = np.concatenate(np.concatenate(columns, 2), 0)
-    return np.round(np.clip(rows, 0, 1) * 255).astype(np.uint8)
-
-
-def _coloured(maps: Float[Tensor, "b h w"]) -> Float[ndarray, "b h w 3"]:
-    flat = maps.flatten(1).double().cpu()
-    low, high = torch.nanquantile(flat, torch.tensor([0.02, 0.98]).double(), 1)
-    spread = (high - low).clamp(min=1e-12)[:, None]
-    unit = ((flat - low[:, None]) / spread).clamp(0, 1).reshape(maps.shape).numpy()
-    colours = matplotlib.colormaps["turbo"](np.nan_to_num(unit))[..., :3]
-    return colours * np.isfinite(unit)[..., None]

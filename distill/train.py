@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from distill import atomic, checkpoint, engine, job
+from distill.colour import panel
 from distill.engine import Engine
 from distill.loading import Batches
 from distill.objectives.terms import OUTPUT
 from distill.optim import set_rates
-from distill.tracking import Tracker, panel, read_rows
+from distill.tracking import Tracker, read_rows
 from distill.types import Batch
 from distill.watch import Terminated, check_alive
 

@@ -2,8 +2,10 @@
 
 import matplotlib
 import numpy as np
+import torch
 
-from distill.colour import UNKNOWN, colourise
+from distill.colour import UNKNOWN, colourise, panel
+from distill.types import Batch, Space
 
 
 def test_ends_have_the_ends_of_the_colour_map():
@@ -32,3 +34,25 @@ def test_unknown_is_grey_and_changes_nothing_else():
 def test_a_constant_and_a_map_of_nothing_are_pictures():
     assert colourise(np.full((2, 3), 7.0)).shape == (2, 3, 3)
     assert (colourise(np.full((2, 3), np.nan)) == UNKNOWN).all()
+
+
+def test_a_panel_shows_image_target_and_prediction():
+    depth = torch.linspace(1, 4, 12).view(1, 3, 4)
+    valid = torch.ones(1, 3, 4) > 0
+    valid[0, 0, 0] = False
+    batch = Batch(
+        key=["set/0"],
+        image=torch.full((1, 3, 3, 4), 0.5),
+        space=[Space.METRIC_DEPTH],
+        target=torch.where(valid, depth, torch.nan),
+        valid=valid,
+    )
+    pred = torch.where(valid, 5 / depth + 1, torch.nan)
+    image, target, shown = np.split(panel(batch, pred, Space.AFFINE_DISPARITY), 3, axis=1)
+    assert (image == 128).all()
+    assert (target[0, 0] == UNKNOWN).all()
+    # right up to scale and shift: the same picture, but for the steps of the colour map
+    assert np.abs(target.astype(int) - shown).max() < 10
+    assert len(np.unique(target.reshape(-1, 3), axis=0)) > 8
+    two = Batch(key=["a", "b"], image=torch.zeros(2, 3, 3, 4), space=[None, None])
+    assert panel(two, torch.zeros(2, 3, 4), Space.AFFINE_DISPARITY).shape == (6, 8, 3)
