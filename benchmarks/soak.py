@@ -119,7 +119,11 @@ def stages(folder: Path) -> list[Stage]:
     """Render, train and label at the demo's image size; the later ones use the rendered world."""
     world, model = folder / "render-reference", folder / "train-reference" / "model"
     return [
-        Stage("render", "recipes.demo:worlds", ("scenes=3", "photos=24", "evaluation_photos=4")),
+        Stage(
+            "render",
+            "recipes.demo:worlds",
+            ("indoor_scenes=2", "street_scenes=1", "photos=24", "evaluation=4"),
+        ),
         Stage(
             "train",
             "recipes.demo:teacher",
