@@ -1,8 +1,7 @@
 # Everything sets itself up: `make demo` and `make test` need Python >= 3.11 and a C compiler.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+BIN := .venv/bin
+READY := .venv/.ready
 export TOKENIZERS_PARALLELISM := false
 
 # make student RECIPE=recipes.student:vits DATA=photos OUT=runs/student SET="steps=100 seed=1"
@@ -16,7 +15,7 @@ stage = $(BIN)/distill run recipes.demo:$(1) $(2) --out $(DEMO)/$(1) --resume
 
 setup: $(READY)
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt -e '.[worlds,semantic,dev]'
 	touch $@
 
@@ -41,12 +40,10 @@ teacher pseudolabel student evaluate: setup
 	$(run)
 
 format: setup
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 lint: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: setup
 	$(BIN)/pyright
@@ -60,4 +57,4 @@ bench: setup
 	$(BIN)/python -m benchmarks.figures $(ONLY)
 
 soak: setup
-	$(BIN)/python -m benchmarks.soak
+	$(BIN)/pytest -m slow && $(BIN)/python -m benchmarks.soak

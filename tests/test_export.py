@@ -43,7 +43,7 @@ def waves(height: int, width: int) -> Tensor:
 @torch.no_grad()
 def deviation(model: torch.nn.Module, expected: Tensor, image: Tensor) -> float:
     """Largest difference as a share of the range of `expected`."""
-    assert expected.std() > 0.05 * (expected.max() - expected.min())
+    assert expected.std() > 0.02 * (expected.max() - expected.min())  # not a constant
     difference = model(image).predicted_depth - expected
     return float(difference.abs().max() / (expected.max() - expected.min()))
 
