@@ -180,7 +180,7 @@ def _map() -> np.ndarray:
 def _png(values: np.ndarray) -> bytes:
     span = values.max() - values.min()
     levels = np.round((values - values.min()) / span * 65535).astype(np.uint16)
-    return imagecodecs.png_encode(levels, level=6)
+    return bytes(imagecodecs.png_encode(levels, level=6))
 
 
 def _step(*, bf16: bool) -> float:
