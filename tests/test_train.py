@@ -41,7 +41,7 @@ def fixed() -> Any:
 
 def finish(*processes: BaseProcess) -> None:
     for process in processes:
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0
 
 
@@ -223,7 +223,7 @@ def test_sigterm_leaves_a_checkpoint_and_goes_on_exactly(
     process = start(out, steps=40, workers=2, validate_every=validate_every, **SLOW)
     _wait_for_rows(out, more=3)
     os.kill(process.pid or 0, signal.SIGTERM)
-    process.join(60)
+    process.join(300)
     said = (tmp_path / "run-0.log").read_text()
     at = checkpoint.latest(out / "checkpoints")
     assert at is not None
@@ -318,7 +318,7 @@ def test_two_processes_train_as_one(tmp_path: Path):
 def test_two_processes_stop_together(tmp_path: Path):
     # the NaN is in one process's part of the batch; SIGTERM comes to one of them
     for process in _pair(tmp_path / "broken", data={"broken": 13}):
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 1
     assert "GuardStop: update " in (tmp_path / "broken-0.log").read_text()
     assert "GuardStop: update " in (tmp_path / "broken-1.log").read_text()
@@ -326,7 +326,7 @@ def test_two_processes_stop_together(tmp_path: Path):
     _wait_for_rows(tmp_path / "stopped", more=3)
     os.kill(pair[1].pid or 0, signal.SIGTERM)
     for process in pair:
-        process.join(60)
+        process.join(300)
         assert process.exitcode == 1
     for rank in (0, 1):
         assert "Interrupted: terminated" in (tmp_path / f"stopped-{rank}.log").read_text()

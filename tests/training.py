@@ -150,6 +150,8 @@ def run(out: Path, log: Path, environment: dict[str, str], resume: bool, fields:
         os.dup2(file.fileno(), 2)
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)
+    # only a machine that loses power needs it, not a process that is killed; disks may be busy
+    os.fsync = lambda _descriptor: None
     job(**fields).run(out, resume=resume)
 
 
