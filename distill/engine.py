@@ -4,7 +4,7 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,15 +69,14 @@ class Engine:
         self,
         accelerator: Accelerator,
         objective: nn.Module,
+        optimizer: Callable[[Mapping[str, Sequence[nn.Parameter]]], torch.optim.Optimizer],
         *,
-        weight_decay: float,
-        betas: tuple[float, float],
         ema: float | None,
     ) -> None:
         """Build the optimizer and spread both over the processes.
 
         Raises:
-            ValueError: `ema` under FSDP.
+            ValueError: `ema` or Muon under FSDP.
         """
         self._accelerator, self._bare = accelerator, cast(Any, objective)
         in_pieces = accelerator.distributed_type is DistributedType.FSDP
@@ -86,13 +85,14 @@ class Engine:
                 "a moving average (ema) does not work with FSDP yet; leave one of them"
             )
         self._whole = copy.deepcopy(self._bare.student) if in_pieces else None
-        groups = self._bare.parameter_groups()
-        optimizer = optim.adamw(groups, weight_decay=weight_decay, betas=betas)
-        self.objective, self.optimizer = accelerator.prepare(objective.train(), optimizer)
-        self._adamw = optimizer
-        self._trained = [p for group in optimizer.param_groups for p in group["params"]]
+        made = optimizer(self._bare.parameter_groups())
+        if in_pieces and isinstance(made, optim.Muon):
+            raise ValueError("Muon needs whole matrices, FSDP cuts them; use optim.adamw")
+        self.objective, self.optimizer = accelerator.prepare(objective.train(), made)
+        self._inner = made
+        self._trained = [p for group in made.param_groups for p in group["params"]]
         self.watch = Watch(accelerator.device)
-        optim.veto(optimizer, self.watch.veto)
+        optim.veto(made, self.watch.veto)
         self._average = optim.Average(self._bare.student, ema) if ema is not None else None
         self.step, self._earlier, self._began = 0, 0.0, time.perf_counter()
 
@@ -208,11 +208,11 @@ class Engine:
             raise ValueError("the checkpoint's weights are of another model; choose another --out")
         if self._whole is None:
             self._bare.load_state_dict(state.model, strict=False)
-            self._adamw.load_state_dict(state.optimizer)
+            self._inner.load_state_dict(state.optimizer)
         else:
             partly = StateDictOptions(full_state_dict=True, strict=False)
             set_model_state_dict(self._bare, dict(state.model), options=partly)
-            set_optimizer_state_dict(self._bare, self._adamw, state.optimizer, options=_COMPLETE)
+            set_optimizer_state_dict(self._bare, self._inner, state.optimizer, options=_COMPLETE)
         if self._average and state.average is not None:
             self._average.module.load_state_dict(state.average)
         self.step, self._earlier = state.step, state.seconds
@@ -242,8 +242,8 @@ class Engine:
 
     def _optimizer_state(self) -> dict[str, Any]:
         if self._whole is None:
-            return self._adamw.state_dict()
-        return get_optimizer_state_dict(self._bare, self._adamw, options=_COMPLETE)
+            return self._inner.state_dict()
+        return get_optimizer_state_dict(self._bare, self._inner, options=_COMPLETE)
 
     def _put_together(self) -> None:
         """Under FSDP bring the copy of the student up to date, on the first process."""

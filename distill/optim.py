@@ -1,7 +1,8 @@
-"""AdamW over named groups, learning rates as functions of the step, and the average of weights."""
+"""AdamW and Muon over named groups, rates as functions of the step, the average of weights."""
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +21,98 @@ def adamw(
     Raises:
         ValueError: nothing can be trained, or a parameter stands in two groups.
     """
-    listed = [
-        {"name": name, "params": [p for p in group if p.requires_grad]}
-        for name, group in groups.items()
-    ]
-    parameters = [parameter for group in listed for parameter in group["params"]]
-    if not parameters:
-        raise ValueError(f"adamw: no trainable parameter in the groups {sorted(groups)}")
-    if len({id(parameter) for parameter in parameters}) < len(parameters):
-        raise ValueError(f"adamw: a parameter is in two of the groups {sorted(groups)}")
-    listed = [group for group in listed if group["params"]]
+    listed = [{"name": name, "params": group} for name, group in _trainable(groups).items()]
     return torch.optim.AdamW(listed, lr=0.0, betas=betas, weight_decay=weight_decay, fused=True)
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for the matrices, in groups of their own named `... matrices`, AdamW for the rest.
+
+    Jordan et al. 2024: a matrix moves along its momentum with all singular values made equal, so
+    that rare directions learn as fast as common ones; a transformer that starts from scratch
+    leaves its plateau earlier. The step has the root mean square of AdamW's (Liu et al. 2025,
+    section 2.2), so both take rates of one size. Rates are 0 until `set_rates`.
+
+    Args:
+        groups: parameters by name.
+        weight_decay: of both.
+        betas: of AdamW.
+        momentum: of Muon.
+
+    Raises:
+        ValueError: nothing can be trained, no matrix among it, or a parameter stands in two
+            groups.
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[nn.Parameter]],
+        *,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
+        momentum: float = 0.95,
+    ) -> None:
+        trainable = _trainable(groups)
+        matrices = [
+            {"name": f"{name} matrices", "params": found}
+            for name, group in trainable.items()
+            if (found := [p for p in group if p.ndim == 2])
+        ]
+        if not matrices:
+            raise ValueError(f"muon: no matrix in the groups {sorted(groups)}; use adamw")
+        rest = {name: [p for p in group if p.ndim != 2] for name, group in trainable.items()}
+        self._adamw = adamw(rest, weight_decay=weight_decay, betas=betas)
+        self._muon = torch.optim.Muon(
+            matrices,
+            lr=0.0,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        super().__init__([*self._adamw.param_groups, *self._muon.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - overloads
+        """Move every parameter that has a gradient; none where the veto is 1."""
+        assert closure is None, "one gradient a step"
+        count = len(self._adamw.param_groups)
+        parts = self.param_groups[:count], self.param_groups[count:]
+        for part, groups in zip((self._adamw, self._muon), parts, strict=True):
+            part.param_groups, part.state = groups, self.state  # new objects after each load
+        flag = getattr(self, "found_inf", None)
+        if flag is None:
+            self._adamw.step()
+            self._muon.step()
+            return
+        veto(self._adamw, flag)
+        self._adamw.step()
+        self._step_matrices(flag > 0)
+
+    def _step_matrices(self, held: Tensor) -> None:
+        """Muon's step, taken back on the device where `held`."""
+        moved = [p for g in self._muon.param_groups for p in g["params"] if p.grad is not None]
+        for parameter in moved:
+            self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        changed = [t for p in moved for t in (p, self.state[p]["momentum_buffer"])]
+        before = [t.clone() for t in changed]
+        self._muon.step()
+        for now, then in zip(changed, before, strict=True):
+            now.copy_(torch.where(held, then, now))
+
+
+def _trainable(groups: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, list[nn.Parameter]]:
+    """The parameters that are not frozen, without groups that are empty.
+
+    Raises:
+        ValueError: nothing can be trained, or a parameter stands in two groups.
+    """
+    found = {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
+    parameters = [parameter for group in found.values() for parameter in group]
+    if not parameters:
+        raise ValueError(f"optimizer: no trainable parameter in the groups {sorted(groups)}")
+    if len({id(parameter) for parameter in parameters}) < len(parameters):
+        raise ValueError(f"optimizer: a parameter is in two of the groups {sorted(groups)}")
+    return {name: group for name, group in found.items() if group}
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rates: Mapping[str, float]) -> None:

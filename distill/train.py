@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,7 @@ from distill.colour import panel
 from distill.engine import Engine
 from distill.loading import Batches
 from distill.objectives.terms import OUTPUT
-from distill.optim import set_rates
+from distill.optim import adamw, set_rates
 from distill.tracking import Tracker, read_rows
 from distill.types import Batch
 from distill.watch import Terminated, check_alive
@@ -44,8 +44,7 @@ class TrainJob:
         batch_size: samples of one update, over all processes and accumulated batches.
         steps: updates.
         lr: learning rate of each parameter group, of (step, steps).
-        weight_decay: of AdamW.
-        betas: of AdamW.
+        optimizer: of the objective's parameter groups: `optim.adamw` or `optim.Muon`.
         accumulate: batches of an update on each process; changes memory, not the result.
         max_grad_norm: longer gradients are shortened to this; None leaves them.
         precision: of the network's arithmetic; weights and losses are float32.
@@ -70,8 +69,7 @@ class TrainJob:
     batch_size: int
     steps: int
     lr: Callable[[int, int], Mapping[str, float]]
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
+    optimizer: Callable[[Mapping[str, Sequence[nn.Parameter]]], torch.optim.Optimizer] = adamw
     accumulate: int = 1
     max_grad_norm: float | None = None
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -208,9 +206,7 @@ def _begin(job_: TrainJob, accelerator: Any, out: Path, saved: Path | None) -> _
     objective = job_.objective()
     if job_.activation_checkpointing:
         engine.checkpoint_activations(objective.student)
-    made = Engine(
-        accelerator, objective, weight_decay=job_.weight_decay, betas=job_.betas, ema=job_.ema
-    )
+    made = Engine(accelerator, objective, job_.optimizer, ema=job_.ema)
     job.seed_everything(job_.seed + accelerator.process_index)
     batches = job_.batches(
         batch_size=job_.batch_size // job_.accumulate,

@@ -16,7 +16,7 @@ from training import Student, planes, supervised
 
 from distill import checkpoint
 from distill.engine import Engine, accelerator, checkpoint_activations
-from distill.optim import set_rates
+from distill.optim import adamw, set_rates
 
 
 def engine(made: Any = None, *, width: int = 8, ema: float | None = None) -> Engine:
@@ -24,7 +24,7 @@ def engine(made: Any = None, *, width: int = 8, ema: float | None = None) -> Eng
         torch.manual_seed(0)  # noqa: TID251 - the fork ends with the block
         objective = supervised(width=width, dropout=0.0)
     made = accelerator("fp32") if made is None else made
-    built = Engine(made, objective, weight_decay=0.01, betas=(0.9, 0.999), ema=ema)
+    built = Engine(made, objective, adamw, ema=ema)
     set_rates(built.optimizer, {"encoder": 0.01, "head": 0.01})
     return built
 

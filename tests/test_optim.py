@@ -1,13 +1,15 @@
 """Groups, rates as functions of the step, the veto, the moving average."""
 
+import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from distill.optim import Average, adamw, cosine, polynomial, set_rates, veto
+from distill.optim import Average, Muon, adamw, cosine, polynomial, set_rates, veto
 
 
 def groups() -> dict[str, list[nn.Parameter]]:
@@ -60,11 +62,68 @@ def test_each_group_has_one_rate(rates: dict[str, float]):
         set_rates(adamw(groups()), rates)
 
 
-def test_a_veto_leaves_weights_and_moments_alone():
+def mixed() -> dict[str, list[nn.Parameter]]:
+    """Matrices and vectors."""
     made = groups()
-    optimizer, flag = adamw(made), torch.zeros(())
+    return made | {"head": [*made["head"], nn.Parameter(torch.ones(4))]}
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest():
+    ours, theirs = mixed(), mixed()
+    optimizer = Muon(ours, weight_decay=0.1)
+    set_rates(optimizer, {"encoder matrices": 0.01, "head matrices": 0.1, "head": 0.2})
+    *matrices, vector = [p for group in theirs.values() for p in group]
+    muon = torch.optim.Muon(
+        [{"params": matrices[:2], "lr": 0.01}, {"params": matrices[2:], "lr": 0.1}],
+        weight_decay=0.1,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    references = [muon, torch.optim.AdamW([vector], lr=0.2, weight_decay=0.1)]
+    for _ in range(4):
+        for groups_ in (ours, theirs):
+            for parameter in (p for group in groups_.values() for p in group):
+                parameter.grad = torch.sin(3 * parameter.detach())
+        for each in (optimizer, *references):
+            each.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_muon_goes_on_from_its_state():
+    def step(optimizer: torch.optim.Optimizer, parameters: dict[str, list[nn.Parameter]]) -> None:
+        set_rates(optimizer, {"encoder matrices": 0.01, "head matrices": 0.1, "head": 0.2})
+        for parameter in (p for group in parameters.values() for p in group):
+            parameter.grad = torch.sin(3 * parameter.detach())
+        optimizer.step()
+
+    whole, first, second = mixed(), mixed(), mixed()
+    uninterrupted, before, after = Muon(whole), Muon(first), Muon(second)
+    for _ in range(4):
+        step(uninterrupted, whole)
+    for _ in range(2):
+        step(before, first)
+    for name, group in first.items():
+        for mine, saved in zip(second[name], group, strict=True):
+            mine.data.copy_(saved.data)
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    for _ in range(2):
+        step(after, second)
+    for name, group in whole.items():
+        assert all(map(torch.equal, group, second[name]))
+
+
+def test_muon_wants_a_matrix():
+    with pytest.raises(ValueError, match=r"no matrix in the groups \['head'\]; use adamw"):
+        Muon({"head": [nn.Parameter(torch.ones(3))]})
+
+
+@pytest.mark.parametrize("build", [adamw, Muon])
+def test_a_veto_leaves_weights_and_moments_alone(
+    build: Callable[..., torch.optim.Optimizer],
+):
+    made = mixed()
+    optimizer, flag = build(made), torch.zeros(())
     veto(optimizer, flag)
-    set_rates(optimizer, {"encoder": 0.1, "head": 0.1})
+    set_rates(optimizer, dict.fromkeys([g["name"] for g in optimizer.param_groups], 0.1))
     parameters = [p for group in made.values() for p in group]
 
     def step(value: float) -> list[torch.Tensor]:
