@@ -20,6 +20,7 @@ from transformers import (
 
 from distill.models import dinov2
 from distill.models.dinov2 import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, Encoder
+from distill.models.scratch import initialise
 from distill.models.weights import Layout, Stored, affine, load_strictly
 from distill.types import Space
 
@@ -246,7 +247,7 @@ def depth_anything(
         network = DepthAnythingForDepthEstimation(config)
     network.to_empty(device="cpu")
     if encoder is None:
-        dinov2.initialise(network.backbone)
+        initialise(network.backbone)
     else:
         weights = dinov2.dinov2_encoder(encoder, SIZES[size].encoder).state_dict()
         network.backbone.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""DINOv2 encoders (Oquab et al. 2024): dimensions, both weight layouts, a start from scratch.
+"""DINOv2 encoders (Oquab et al. 2024): dimensions, both weight layouts.
 
 Weights come from the hub, from a local directory that transformers loads, or from an official
 `dinov2_vit{s,b,l,g}14_pretrain.pth`. Register variants are another architecture and are refused:
@@ -166,41 +166,6 @@ class FrozenDinov2(nn.Module):
                 f"dinov2: image {height}x{width}; both sides must be multiples of {self.multiple}"
             )
         return self.encoder((image - self.mean) / self.std).last_hidden_state[:, 1:]
-
-
-def initialise(encoder: nn.Module) -> None:
-    """Fill a DINOv2 encoder for training from scratch, from torch's seeded default generator.
-
-    transformers draws every weight with a deviation of 0.02, which suits a width of 2500: at the
-    width of a tiny model the branches start at a fraction of the residual stream. Here linear
-    weights keep the variance of their input, the patch projection counts as one of them, and the
-    position embedding starts as 2-D sines (Dosovitskiy et al. 2021 learn it; MAE, He et al. 2022,
-    fixes it so).
-    """
-    for name, parameter in encoder.named_parameters():
-        with torch.no_grad():
-            if name.endswith("position_embeddings"):
-                parameter.copy_(_sines(parameter.shape[1] - 1, parameter.shape[2]))
-            elif name.endswith("lambda1") or re.search(r"norm\d?\.weight$", name):
-                parameter.fill_(1.0)
-            elif name.endswith("cls_token"):
-                nn.init.normal_(parameter, std=0.02)
-            elif parameter.ndim >= 2 and not name.endswith("mask_token"):
-                fans = parameter.shape[0] + parameter[0].numel()
-                nn.init.uniform_(parameter, -((6 / fans) ** 0.5), (6 / fans) ** 0.5)  # Xavier
-            else:
-                parameter.zero_()
-
-
-def _sines(positions: int, width: int) -> Float[Tensor, "1 n c"]:
-    """2-D sine and cosine embedding of a square grid, a zero row for CLS in front."""
-    side = int(positions**0.5)
-    axis = torch.arange(side, dtype=torch.float32)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    frequency = 10000 ** -torch.linspace(0, 1, width // 4)
-    angles = [t.reshape(-1, 1) * frequency for t in (y, x)]
-    rows = torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], dim=1)
-    return torch.cat([torch.zeros(1, width), nn.functional.pad(rows, (0, width % 4))])[None]
 
 
 def layout(encoder: Encoder) -> Layout:

@@ -22,6 +22,7 @@ from distill.models.depth_anything import (
     layout,
     load_depth_anything,
 )
+from distill.models.scratch import initialise
 from distill.types import Space
 
 PUBLISHED = {  # tensors in the official file, in the transformers file, parameters encoder and head
@@ -151,7 +152,7 @@ def test_scratch_fills_every_parameter() -> None:
     with torch.no_grad():
         for parameter in fresh.network.backbone.parameters():
             parameter.fill_(float("nan"))
-    dinov2.initialise(fresh.network.backbone)
+    initialise(fresh.network.backbone)
     for parameter in [*model.parameters(), *fresh.parameters()]:
         assert parameter.isfinite().all()
         assert parameter.abs().max() < 10

@@ -17,7 +17,6 @@ from distill.models.dinov2 import (
     configuration,
     dinov2_encoder,
     encoder_of,
-    initialise,
     layout,
 )
 from distill.models.weights import read_official, to_official, to_transformers
@@ -170,21 +169,3 @@ def test_wrong_tensors_are_named() -> None:
     state["norm.bias"] = torch.zeros(65)
     with pytest.raises(ValueError, match=r"here: norm\.bias is \(65,\), expected \(64,\)"):
         to_transformers(state, wanted, "here")
-
-
-def test_scratch_keeps_the_variance_of_what_passes() -> None:
-    encoder = Dinov2Model(
-        configuration(Encoder(width=96, depth=6, heads=3, patch=8, image_size=112))
-    )
-    initialise(encoder)
-    with torch.no_grad():
-        hidden = encoder(torch.randn(2, 3, 112, 112), output_hidden_states=True).hidden_states
-    assert hidden is not None
-    spread = [float(tokens.std()) for tokens in hidden]
-    assert 0.5 < spread[0] < 2
-    assert spread[0] < spread[-1] < 5 * spread[0]
-    # neighbours are more alike than strangers
-    position = encoder.embeddings.position_embeddings.detach()[0, 1:].unflatten(0, (14, 14))
-    near = (position[5, 5] - position[5, 6]).norm()
-    far = (position[5, 5] - position[12, 12]).norm()
-    assert near < far
