@@ -89,13 +89,14 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def labels(args: argparse.Namespace) -> None:
     """Verify, count or show a label store."""
+    from distill.labels import account
     from distill.report import label_sheet
 
     if args.action == "verify":
-        label_sheet.verify(args.store)
+        account.verify(args.store)
         print(f"{args.store}: every shard and label matches its checksum")
     elif args.action == "stats":
-        print(json.dumps(label_sheet.stats(args.store), indent=2))
+        print(json.dumps(account.stats(args.store), indent=2))
     else:
         print(label_sheet.show(args.store, args.out or args.store / "sheet.png", key=args.key))
 

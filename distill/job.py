@@ -7,8 +7,10 @@ import json
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -63,6 +65,23 @@ class PartialFailure(RuntimeError):
         self.failures = failures
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         super().__init__(f"{len(failures)} input(s) failed:\n{lines}")
+
+
+@contextlib.contextmanager
+def terminated() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while the block runs, so that the process does not die of it.
+
+    Only the main thread hears signals; off it the event is never set.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def seed_everything(seed: int) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from distill.objectives.terms import OUTPUT
 from distill.optim import adamw, set_rates
 from distill.tracking import Tracker, read_rows
 from distill.types import Batch
-from distill.watch import Terminated, check_alive
+from distill.watch import check_alive
 
 log = logging.getLogger(__name__)
 
@@ -122,10 +123,9 @@ class TrainJob:
                 return
             saved = checkpoint.latest(out / "checkpoints")
             accelerator.wait_for_everyone()  # until all have looked, nobody writes
-            run = _begin(self, accelerator, out, saved)
+            run = _begin(self, accelerator, out, saved, stack.enter_context(job.terminated()))
             tracker = Tracker(out, start=run.engine.step, steps=self.steps, enabled=is_main)
             stack.enter_context(contextlib.closing(run.batches))
-            stack.enter_context(run.terminated)
             with tracker:
                 _train(self, run, tracker)
             _finish(self, run)
@@ -140,7 +140,7 @@ class _Run:
     out: Path
     is_main: bool
     description: Any
-    terminated: Terminated = field(default_factory=Terminated)  # SIGTERM came to this process
+    terminated: threading.Event  # SIGTERM came to this process
     stop: bool = False  # it came to one of them, and all know
     waited: float = 0.0  # seconds for the loader, since the last row
     row_at: float = field(default_factory=time.perf_counter)
@@ -189,7 +189,9 @@ def _between(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
         raise job.Interrupted(f"terminated; {run.out} goes on from step {step} with --resume")
 
 
-def _begin(job_: TrainJob, accelerator: Any, out: Path, saved: Path | None) -> _Run:
+def _begin(
+    job_: TrainJob, accelerator: Any, out: Path, saved: Path | None, terminated: threading.Event
+) -> _Run:
     """Build everything, and put it back to the checkpoint `saved` if there is one."""
     world = accelerator.num_processes
     per_update = job_.accumulate * world
@@ -219,7 +221,7 @@ def _begin(job_: TrainJob, accelerator: Any, out: Path, saved: Path | None) -> _
     if state is not None:
         made.restore(state)
         log.info("resuming at step %d", state.step)
-    run = _Run(made, batches, out, accelerator.is_main_process, description)
+    run = _Run(made, batches, out, accelerator.is_main_process, description, terminated)
     run.row_step = made.step
     return run
 
@@ -251,7 +253,7 @@ def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
 
 def _with_stop(share: Mapping[str, Tensor], run: _Run) -> dict[str, Tensor]:
     """Beside the terms, so that all processes learn of a SIGTERM at the same step."""
-    return {**share, "stop": torch.full_like(share["loss"], float(bool(run.terminated)))}
+    return {**share, "stop": torch.full_like(share["loss"], float(run.terminated.is_set()))}
 
 
 def _validate(job_: TrainJob, run: _Run, tracker: Tracker) -> None:

@@ -1,14 +1,12 @@
-"""Guards of a training run: numbers that are not finite, an output that has died, SIGTERM.
+"""Guards of a training run: numbers that are not finite, an output that has died.
 
 The numbers of an update are copied off the device while it goes on working, and read one update
 later. Until then a flag on the device keeps a bad update, and every one after it, from the weights.
 """
 
 import math
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 
 import torch
 from torch import Tensor
@@ -80,26 +78,6 @@ class Watch:
         if self._dead >= PATIENCE:
             raise job.GuardStop(_died(numbers["zeros"], f"{PATIENCE} updates up to {last.step}"))
         return last.step, numbers
-
-
-class Terminated:
-    """Whether SIGTERM came while this context was open; the process does not die of it."""
-
-    def __init__(self) -> None:
-        self._came = False
-
-    def __bool__(self) -> bool:
-        return self._came
-
-    def __enter__(self) -> "Terminated":
-        self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-    def _note(self, _signal: int, _frame: FrameType | None) -> None:
-        self._came = True
 
 
 def check_alive(pred: Tensor, *, where: str) -> None:

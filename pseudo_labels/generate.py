@@ -7,8 +7,6 @@ bytes therefore do not depend on which process wrote it, nor on how often the jo
 import contextlib
 import logging
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,7 +112,7 @@ class LabelJob:
                     _discard_quarantined(out)
             processes.wait_for_everyone()
             # only now: a process that waits for the others must die of SIGTERM
-            stop = held.enter_context(_sigterm())
+            stop = held.enter_context(job.terminated())
             Worker(
                 out=out,
                 meta=meta,
@@ -233,17 +231,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets while the block runs; off the main thread it is never set."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)

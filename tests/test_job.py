@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -63,3 +64,12 @@ def test_partial_failure_names_every_input():
     failure = job.PartialFailure({"a.jpg": "truncated", "b.jpg": "empty"})
     assert "a.jpg: truncated" in str(failure)
     assert "b.jpg: empty" in str(failure)
+
+
+def test_sigterm_is_noted_and_given_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with job.terminated() as event:
+        assert not event.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        assert event.is_set()
+    assert signal.getsignal(signal.SIGTERM) is before

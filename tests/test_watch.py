@@ -1,13 +1,11 @@
 """The guards: what is bad is held back at once and named one update later."""
 
-import signal
-
 import pytest
 import torch
 
 from distill.job import GuardStop
 from distill.types import Batch
-from distill.watch import PATIENCE, Terminated, Watch, check_alive
+from distill.watch import PATIENCE, Watch, check_alive
 
 
 def batch(*values: float) -> Batch:
@@ -75,12 +73,3 @@ def test_pictures_must_be_alive():
     check_alive(torch.tensor([0.0, 1.0]), where="here")
     with pytest.raises(GuardStop, match="67% of the output is exactly 0 in here"):
         check_alive(torch.tensor([0.0, 0.0, 1.0]), where="here")
-
-
-def test_sigterm_is_noted_and_given_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with Terminated() as terminated:
-        assert not terminated
-        signal.raise_signal(signal.SIGTERM)
-        assert terminated
-    assert signal.getsignal(signal.SIGTERM) is before

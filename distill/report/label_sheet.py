@@ -1,8 +1,7 @@
-"""What `distill labels` answers: whether a store is sound, what it holds, how its labels look."""
+"""How the labels of a store look: one, or a sheet of them."""
 
 import difflib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,50 +9,10 @@ from PIL import Image, ImageDraw
 
 from distill import atomic
 from distill.colour import colourise
-from distill.job import PartialFailure
-from distill.labels.shards import tar_path
 from distill.labels.store import Label, LabelStore
 
 _COLUMNS, _ROWS = 6, 4
 _TILE, _CAPTION = 240, 28  # pixels
-
-
-def verify(path: Path) -> int:
-    """Read every byte of a store and check it.
-
-    Returns:
-        The number of labels.
-
-    Raises:
-        PartialFailure: damaged and missing shards, each with its reason.
-        FileNotFoundError: there is no store.
-    """
-    store = LabelStore(path, allow_incomplete=True)
-    failures = {
-        str(tar_path(path, number)): "not written yet; finish the label job with --resume"
-        for number in store.missing()
-    }
-    for fault in store.damage():
-        failures[str(fault.path)] = str(fault).removeprefix(f"{fault.path}").lstrip(": ")
-    if failures:
-        raise PartialFailure(failures)
-    return len(store)
-
-
-def stats(path: Path) -> dict[str, Any]:
-    """How a store was made and `LabelStore.stats`, also of an unfinished store."""
-    store = LabelStore(path, allow_incomplete=True)
-    meta = store.meta
-    made = {
-        "teacher": meta.teacher,
-        "teacher_sha256": meta.teacher_sha256,
-        "licence": meta.licence,
-        "space": meta.space.value,
-        "strategy": meta.strategy,
-        "error_bound": meta.error_bound,
-        "images": meta.keys,
-    }
-    return made | store.stats()
 
 
 def show(path: Path, out: Path, *, key: str | None = None) -> Path:

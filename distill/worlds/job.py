@@ -5,16 +5,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent import futures
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tqdm import tqdm
 
 from distill import atomic
-from distill.job import Interrupted, exclusive
+from distill.job import Interrupted, exclusive, terminated
 from distill.worlds.units import Parameters, Unit, finish_indoor
 
 
@@ -119,7 +117,7 @@ def _render_all(todo: list[Unit], out: Path, *, done: int, workers: int) -> None
         min(workers, len(todo)), mp_context=spawn, initializer=_start_worker
     )
     bar = tqdm(total=total, initial=done, desc="worlds", unit="frame", smoothing=0.05)
-    with pool, bar, _sigterm() as terminated:
+    with pool, bar, terminated() as stop:
         pending = {pool.submit(unit.run, out): unit for unit in todo}
         while pending:
             ready, _ = futures.wait(pending, timeout=0.2, return_when=futures.FIRST_COMPLETED)
@@ -130,23 +128,9 @@ def _render_all(todo: list[Unit], out: Path, *, done: int, workers: int) -> None
                     pool.shutdown(cancel_futures=True)
                     raise error
                 bar.update(unit.frames)
-            if terminated.is_set():
+            if stop.is_set():
                 pool.shutdown(cancel_futures=True)
                 raise Interrupted(f"{out}: stopped by SIGTERM; finished scenes are kept, run again")
-
-
-@contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, while the block runs. Off the main thread it is never set."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _start_worker() -> None:

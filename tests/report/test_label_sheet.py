@@ -10,9 +10,10 @@ from PIL import Image
 
 from distill.cli import main
 from distill.job import PartialFailure
+from distill.labels.account import stats, verify
 from distill.labels.codec import JpegXl
 from distill.labels.shards import discard_shard, encode_label, write_shard
-from distill.report.label_sheet import show, stats, verify
+from distill.report.label_sheet import show
 from distill.types import Prediction, Space
 
 
