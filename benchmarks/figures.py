@@ -118,7 +118,7 @@ def render(folder: Path) -> Figure:
     job = partial(
         RenderJob, indoor_scenes=4, street_scenes=2, street_frames=2, photos=12, evaluation=4
     )
-    frames = 4 * 5 + 2 * 2 * 2 * 2 + 12 + 4
+    frames = sum(unit.frames for unit in job().parameters.units())
     times = []
     for workers in (os.cpu_count() or 1, 1):
         start = time.perf_counter()

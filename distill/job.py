@@ -68,6 +68,17 @@ class PartialFailure(RuntimeError):
 
 
 @contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Torch computes with this many CPU threads while the block runs; None leaves its choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def terminated() -> Iterator[threading.Event]:
     """An event that SIGTERM sets while the block runs, so that the process does not die of it.
 

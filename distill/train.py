@@ -51,6 +51,8 @@ class TrainJob:
         precision: of the network's arithmetic; weights and losses are float32.
         ema: decay of a moving average of the weights, which is then validated and exported.
         activation_checkpointing: compute activations twice instead of keeping them.
+        threads: CPU threads of each process; None is torch's choice, one a core, which suits large
+            networks: small ones are faster on fewer. Results depend on it in their last bits.
         seed: of initial weights, sample order and perturbations.
         workers: processes that read samples.
         log_every: updates between rows of metrics.
@@ -76,6 +78,7 @@ class TrainJob:
     precision: Literal["bf16", "fp32"] = "bf16"
     ema: float | None = None
     activation_checkpointing: bool = False
+    threads: int | None = None
     seed: int = 0
     workers: int = 2
     log_every: int = 10
@@ -91,6 +94,7 @@ class TrainJob:
             _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
         batch, parts, norm, ema = self.batch_size, self.accumulate, self.max_grad_norm, self.ema
         _require(self.workers >= 0, f"workers={self.workers} must be at least 0")
+        _require(self.threads is None or self.threads >= 1, f"threads={self.threads} must be >= 1")
         _require(batch % parts == 0, f"batch_size={batch} is not a multiple of accumulate={parts}")
         _require(self.precision in {"bf16", "fp32"}, f"precision={self.precision}: bf16 or fp32")
         _require(norm is None or norm > 0, f"max_grad_norm={norm} must be positive")
@@ -115,6 +119,7 @@ class TrainJob:
                 stack.enter_context(job.exclusive(out))
                 atomic.sweep(out)
                 atomic.sweep(out / "checkpoints")
+            stack.enter_context(job.threads(self.threads))
             accelerator.wait_for_everyone()
             if not resume and any((out / name).exists() for name in _TRACES):
                 raise ValueError(f"{out} holds a run: add --resume or choose another --out")

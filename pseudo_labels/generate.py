@@ -7,7 +7,7 @@ bytes therefore do not depend on which process wrote it, nor on how often the jo
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -101,7 +101,7 @@ class LabelJob:
         with contextlib.ExitStack() as held:
             if main:
                 held.enter_context(job.exclusive(out))
-            held.enter_context(_threads(self.threads))
+            held.enter_context(job.threads(self.threads))
             images = self.images()
             predictor = self.load(self.teacher, device=device, dtype=_DTYPES[self.dtype])
             order = sorted(range(len(images)), key=images.key)
@@ -221,13 +221,3 @@ def _discard_quarantined(out: Path) -> None:
 def _restarted() -> bool:
     """Whether torchrun started this process again after another one of the launch had died."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -57,14 +57,14 @@ SIZES = {
         encoder=ENCODERS["vitg"], taps=(10, 20, 30, 40), necks=(1536, 1536, 1536, 1536), fusion=384
     ),
     "tiny": Architecture(
-        encoder=Encoder(width=96, depth=6, heads=3, patch=8, image_size=112),
+        encoder=Encoder(width=96, depth=6, heads=3, patch=8, image_size=56),
         taps=(2, 3, 5, 6),
         necks=(24, 32, 48, 64),
         fusion=32,
         head=16,
     ),
     "tiny_teacher": Architecture(
-        encoder=Encoder(width=192, depth=8, heads=3, patch=8, image_size=112),
+        encoder=Encoder(width=192, depth=8, heads=6, patch=8, image_size=56),
         taps=(2, 4, 6, 8),
         necks=(48, 64, 96, 128),
         fusion=48,

@@ -72,17 +72,22 @@ def data_uri(picture: UInt8[ndarray, "h w 3"], *, height: int = 240) -> str:
     return "data:image/webp;base64," + base64.b64encode(data.getvalue()).decode()
 
 
-def strip(pictures: Mapping[str, UInt8[ndarray, "h w 3"]], *, height: int = 220) -> bytes:
-    """Pictures of one size in a row, each under its name, as a PNG."""
-    rows, columns, _ = next(iter(pictures.values())).shape
-    width, gap, top = max(1, columns * height // rows), 8, 30
-    sheet = Image.new("RGB", (len(pictures) * (width + gap) + gap, height + top + gap), "white")
-    for i, (name, picture) in enumerate(pictures.items()):
-        left, font = gap + i * (width + gap), ImageFont.load_default(size=15)
-        ImageDraw.Draw(sheet).text((left, 7), name, fill="#444", font=font)
-        sheet.paste(Image.fromarray(picture).resize((width, height)), (left, top))
+def sheet(rows: Sequence[Mapping[str, UInt8[ndarray, "h w 3"]]], *, height: int = 150) -> bytes:
+    """A row for each mapping, its pictures of one size under their names, as a PNG."""
+    names, gap, top = list(rows[0]), 8, 30
+    shapes = [next(iter(row.values())).shape for row in rows]
+    widths = [max(1, columns * height // lines) for lines, columns, _ in shapes]
+    pitch = max(widths) + gap
+    size = (len(names) * pitch + gap, top + len(rows) * (height + gap))
+    drawn, font = Image.new("RGB", size, "white"), ImageFont.load_default(size=15)
+    for i, name in enumerate(names):
+        ImageDraw.Draw(drawn).text((gap + i * pitch, 7), name, fill="#444", font=font)
+        for j, (row, width) in enumerate(zip(rows, widths, strict=True)):
+            tile = Image.fromarray(row[name]).resize((width, height))
+            left = gap + i * pitch + (max(widths) - width) // 2
+            drawn.paste(tile, (left, top + j * (height + gap)))
     data = io.BytesIO()
-    sheet.save(data, "PNG")
+    drawn.save(data, "PNG")
     return data.getvalue()
 
 

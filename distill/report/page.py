@@ -20,7 +20,7 @@ from distill.evaluation.evaluate import METRICS, as_picture
 from distill.evaluation.scoring import align
 from distill.labels.store import LabelStore
 from distill.models.foreign import load_predictor
-from distill.report.figures import COLOURS, bars, curves, data_uri, strip
+from distill.report.figures import COLOURS, bars, curves, data_uri, sheet
 from distill.tracking import read_rows
 
 ERROR_TOP = 0.5  # AbsRel that the error maps show brightest
@@ -49,8 +49,8 @@ def write_report(run: Path) -> Path:
     scores = {name: _json(folder / "summary.json") for name, folder in evaluations.items()}
     examples, missing = _examples(evaluations, scores)
     if examples:
-        middle = examples[len(examples) // 2]
-        atomic.write_bytes(run / "picture.png", strip(middle["maps"]))
+        middle = examples[1:-1] or examples  # neither the best nor the worst
+        atomic.write_bytes(run / "picture.png", sheet([entry["maps"] for entry in middle]))
     compared = ("abs_rel", "delta1") if len(scores) > 1 else ()
     page = _template().render(
         title=run.resolve().name,

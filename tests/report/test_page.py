@@ -173,7 +173,8 @@ def test_examples_go_from_the_best_image_to_the_worst(demo):
 def test_a_picture_for_the_readme(demo):
     page.write_report(demo)
     with Image.open(demo / "picture.png") as picture:
-        assert picture.width > 4 * picture.height  # image, truth, three models
+        assert picture.height == 30 + 3 * 158  # under the names: all but the best and the worst
+        assert picture.width > 5 * 100  # image, truth, three models
 
 
 def test_a_worse_student_is_called_worse(demo, monkeypatch):
