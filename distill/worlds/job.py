@@ -33,12 +33,12 @@ class RenderJob:
     seed: int = 0
     size: int = 112
     samples: int = 4
-    indoor_scenes: int = 120
+    indoor_scenes: int = 100
     indoor_frames: int = 3
-    street_scenes: int = 60
+    street_scenes: int = 40
     street_frames: int = 2
     street_variations: int = 1
-    photos: int = 600
+    photos: int = 540
     photos_per_scene: int = 2
     evaluation: int = 100
     evaluation_per_scene: int = 2
