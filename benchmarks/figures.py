@@ -146,8 +146,8 @@ def main() -> None:
         entry |= {"command": f"make bench ONLY={figure.__name__}"}
         entries[figure.__name__] = entry
         print(f"{entry['name']:<18}{ours:>12.2f}{baseline:>12.2f}{entry['ratio']:>8.2f}x  {unit}")
-    RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(list(entries.values()), indent=2) + "\n")
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text(json.dumps(list(entries.values()), indent=2) + "\n")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _photos(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
     """JPEGs with the detail of photographs: noise at every scale."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for number in range(count):
         picture = np.zeros((size[1], size[0], 3))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import multiprocessing
 import os
 import platform
 import random
@@ -65,6 +66,21 @@ class PartialFailure(RuntimeError):
         self.failures = failures
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         super().__init__(f"{len(failures)} input(s) failed:\n{lines}")
+
+
+def die_with_parent() -> None:
+    """For a worker process: end when its parent has ended, be it by SIGKILL.
+
+    A worker that a fork server started has that server for its system parent and would stay.
+    """
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from distill.job import die_with_parent
 from distill.shuffle import hashed, permuted
 from distill.types import Batch, Dataset, Sample
 
@@ -283,6 +284,7 @@ def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    die_with_parent()
 
 
 def _shut_down(iterator: Any) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -253,6 +254,31 @@ def test_a_program_that_forgets_to_close_ends():
     )
     assert (done.returncode, done.stdout, done.stderr) == (7, "2\n", "")
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_end_with_a_job_that_is_killed(method: str):
+    program = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "import multiprocessing, os, signal\n"
+        "from test_loading import Mixture, Numbers, batches\n"
+        "if __name__ == '__main__':\n"
+        f"    multiprocessing.set_start_method({method!r})\n"
+        "    mixture = Mixture([(Numbers('a', 7), None)])\n"
+        "    stream = batches(mixture, batch_size=2, seed=0, workers=2)\n"
+        "    next(stream)\n"
+        "    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, timeout=120
+    )
+    workers = [Path("/proc", pid) for pid in done.stdout.split()]
+    assert len(workers) == 2
+    until = time.monotonic() + 60
+    while any(worker.exists() for worker in workers):
+        assert time.monotonic() < until, "a worker outlived its job"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 from concurrent import futures
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from distill import atomic
-from distill.job import Interrupted, exclusive, terminated
+from distill.job import Interrupted, die_with_parent, exclusive, terminated
 from distill.worlds.units import Parameters, Unit, finish_indoor
 
 
@@ -134,13 +133,6 @@ def _render_all(todo: list[Unit], out: Path, *, done: int, workers: int) -> None
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and die with it, even of its SIGKILL."""
+    """Leave Ctrl-C to the parent, and die with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    die_with_parent()
