@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from distill import atomic
 from distill.colour import colourise
@@ -56,8 +56,7 @@ def _sheet(store: LabelStore) -> Image.Image:
     for n in range(count):
         key = keys[n * len(keys) // count]
         label = store.read(key)
-        tile = Image.fromarray(_coloured(label))
-        tile.thumbnail((_TILE - 4, _TILE - 4))
+        tile = ImageOps.contain(Image.fromarray(_coloured(label)), (_TILE - 4, _TILE - 4))
         left, top = n % columns * _TILE, n // columns * (_TILE + _CAPTION)
         sheet.paste(tile, (left + (_TILE - tile.width) // 2, top + (_TILE - tile.height) // 2))
         sure = label.prediction.confidence
