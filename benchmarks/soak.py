@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,12 +102,13 @@ def soak(stage: Stage, folder: Path, kills: int, rng: np.random.Generator) -> di
         shutil.rmtree(victim)
     run(stage, victim)
     compare(stage, expected, content(victim))
+    shown = replace(stage, data=stage.data and Path("DATA"))
     return {
         "kills": done,
         "runs_compared": runs + 1,
         "files": len(expected),
         "seconds_uninterrupted": round(seconds, 1),
-        "command": " ".join(["python", *stage.command(Path("OUT"))[1:]]),
+        "command": " ".join(["python", *shown.command(Path("OUT"))[1:]]),
     }
 
 
