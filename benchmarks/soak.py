@@ -102,7 +102,8 @@ def soak(stage: Stage, folder: Path, kills: int, rng: np.random.Generator) -> di
         shutil.rmtree(victim)
     run(stage, victim)
     compare(stage, expected, content(victim))
-    shown = replace(stage, data=stage.data and Path("DATA"))
+    settings = tuple(given.replace(str(folder), "FOLDER") for given in stage.settings)
+    shown = replace(stage, data=stage.data and Path("DATA"), settings=settings)
     return {
         "kills": done,
         "runs_compared": runs + 1,

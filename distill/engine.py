@@ -89,7 +89,7 @@ class Engine:
         if in_pieces and isinstance(made, optim.Muon):
             raise ValueError("Muon needs whole matrices, FSDP cuts them; use optim.adamw")
         self.objective, self.optimizer = accelerator.prepare(objective.train(), made)
-        self._inner = made
+        self._bare_optimizer = made
         self._trained = [p for group in made.param_groups for p in group["params"]]
         self.watch = Watch(accelerator.device)
         optim.veto(made, self.watch.veto)
@@ -208,11 +208,13 @@ class Engine:
             raise ValueError("the checkpoint's weights are of another model; choose another --out")
         if self._whole is None:
             self._bare.load_state_dict(state.model, strict=False)
-            self._inner.load_state_dict(state.optimizer)
+            self._bare_optimizer.load_state_dict(state.optimizer)
         else:
             partly = StateDictOptions(full_state_dict=True, strict=False)
             set_model_state_dict(self._bare, dict(state.model), options=partly)
-            set_optimizer_state_dict(self._bare, self._inner, state.optimizer, options=_COMPLETE)
+            set_optimizer_state_dict(
+                self._bare, self._bare_optimizer, state.optimizer, options=_COMPLETE
+            )
         if self._average and state.average is not None:
             self._average.module.load_state_dict(state.average)
         self.step, self._earlier = state.step, state.seconds
@@ -242,8 +244,8 @@ class Engine:
 
     def _optimizer_state(self) -> dict[str, Any]:
         if self._whole is None:
-            return self._inner.state_dict()
-        return get_optimizer_state_dict(self._bare, self._inner, options=_COMPLETE)
+            return self._bare_optimizer.state_dict()
+        return get_optimizer_state_dict(self._bare, self._bare_optimizer, options=_COMPLETE)
 
     def _put_together(self) -> None:
         """Under FSDP bring the copy of the student up to date, on the first process."""

@@ -21,7 +21,7 @@ def initialise(encoder: nn.Module) -> None:
     Attention starts as a convolution: every head looks at one neighbour, drawn from a window of 5
     by 5 tokens, as far as the position embedding says where it is (Zheng et al. 2024, "Structured
     Initialization for Attention in Vision Transformers", with sines in place of an optimisation).
-    Half of its weight lies there at the start.
+    In the first block at least a fifth of its weight lies there (tests/models/test_scratch.py).
     """
     for name, parameter in encoder.named_parameters():
         with torch.no_grad():
