@@ -16,15 +16,17 @@ from training import Student, planes, supervised
 
 from distill import checkpoint
 from distill.engine import Engine, accelerator, checkpoint_activations
-from distill.optim import adamw, set_rates
+from distill.optim import Muon, adamw, set_rates
 
 
-def engine(made: Any = None, *, width: int = 8, ema: float | None = None) -> Engine:
+def engine(
+    made: Any = None, *, width: int = 8, ema: float | None = None, optimizer: Any = adamw
+) -> Engine:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # noqa: TID251 - the fork ends with the block
         objective = supervised(width=width, dropout=0.0)
     made = accelerator("fp32") if made is None else made
-    built = Engine(made, objective, adamw, ema=ema)
+    built = Engine(made, objective, optimizer, ema=ema)
     set_rates(built.optimizer, {"encoder": 0.01, "head": 0.01})
     return built
 
@@ -135,3 +137,10 @@ def test_in_pieces_it_trains_saves_resumes_and_exports_the_same(tmp_path: Path):
 def test_an_average_in_pieces_is_refused():
     with pytest.raises(ValueError, match="does not work with FSDP yet"):
         engine(InPieces(cpu=True), ema=0.9)
+
+
+@pytest.mark.usefixtures("gloo")
+def test_muon_in_pieces_is_refused():
+    layer = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"Muon needs whole matrices.* use optim\.adamw"):
+        engine(InPieces(cpu=True), optimizer=lambda _: Muon({"head": [*layer.parameters()]}))

@@ -369,6 +369,7 @@ def test_processes_that_do_not_see_each_other_are_refused(tmp_path: Path, monkey
         ({"steps": 0}, "steps=0 must be at least 1"),
         ({"keep_checkpoints": 0}, "keep_checkpoints=0"),
         ({"workers": -1}, "workers=-1"),
+        ({"threads": 0}, "threads=0 must be >= 1"),
         ({"accumulate": 3}, "batch_size=4 is not a multiple of accumulate=3"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0"),
         ({"ema": 1.0}, r"ema=1\.0"),
