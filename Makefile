@@ -9,9 +9,13 @@ run = $(BIN)/distill run $(RECIPE) $(if $(DATA),--data $(DATA)) --out $(OUT) --r
 	$(if $(SET),--set $(SET))
 
 DEMO := runs/demo
-stage = $(BIN)/distill run recipes.demo:$(1) $(2) --out $(DEMO)/$(1) --resume
+stage = $(BIN)/distill run recipes.demo:$(1) $(if $(2),--data $(2)) --out $(DEMO)/$(3) --resume
+# the second of two progress bars
+LOWER := TQDM_POSITION=1
 
-.PHONY: setup demo teacher pseudolabel student evaluate format lint types test check bench soak
+.PHONY: setup demo demo-synthetic demo-worlds demo-teacher demo-labels demo-student \
+	demo-student_synthetic_only demo-report teacher pseudolabel student evaluate format lint types \
+	test check bench soak
 
 setup: $(READY)
 $(READY): pyproject.toml constraints.txt
@@ -19,12 +23,23 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[worlds,semantic,dev]'
 	touch $@
 
+# two stages at a time: neither training nor the last scenes of a world fill two cores
 demo: setup
-	$(call stage,worlds)
-	$(call stage,teacher,--data $(DEMO)/worlds)
-	$(call stage,labels,--data $(DEMO)/worlds)
-	$(call stage,student,--data $(DEMO)/worlds)
-	$(call stage,student_synthetic_only,--data $(DEMO)/worlds)
+	@$(MAKE) --no-print-directory -j2 demo-report
+
+demo-synthetic:
+	$(call stage,synthetic,,worlds)
+demo-worlds: demo-synthetic
+	$(LOWER) $(call stage,worlds,,worlds)
+demo-teacher: demo-synthetic
+	$(call stage,teacher,$(DEMO)/worlds,teacher)
+demo-labels: demo-worlds demo-teacher
+	$(call stage,labels,$(DEMO)/worlds,labels)
+demo-student: demo-labels
+	$(call stage,student,$(DEMO)/worlds,student)
+demo-student_synthetic_only: demo-worlds
+	$(LOWER) $(call stage,student_synthetic_only,$(DEMO)/worlds,student_synthetic_only)
+demo-report: demo-student demo-student_synthetic_only
 	$(BIN)/distill run recipes.demo:evaluation --data $(DEMO) --out $(DEMO) --resume
 	$(BIN)/distill report $(DEMO)
 

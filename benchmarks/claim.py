@@ -4,14 +4,15 @@
 
 Depth Anything V2's central claim (Yang et al. 2024b, table 5) in miniature. Every seed has its own
 worlds, initial weights, sample order, crops and perturbations, and evaluates on photographs of its
-own; no recipe was tuned on these seeds. What is there is reused, so that a killed run goes on. The
-result goes to `benchmarks/results/claim.json`.
+own; no recipe was tuned on these seeds. What is there is reused, so that a killed run goes on;
+`--at-once 2` runs two seeds side by side. The result goes to `benchmarks/results/claim.json`.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +61,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/claim"))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=1000)
+    parser.add_argument("--at-once", type=int, default=1, help="seeds")
     parser.add_argument("--set", nargs="*", default=[], help="of every training run")
     args = parser.parse_args()
+    seeds = range(args.first, args.first + args.seeds)
     rows: list[dict[str, Any]] = []
-    for seed in range(args.first, args.first + args.seeds):
-        summary = chain(args.out / str(seed), seed, args.set)
-        scores = {
-            name: {metric: summary[name][metric] for metric in ("abs_rel", "delta1")}
-            for name in MODELS
-        }
-        rows.append({"seed": seed, **scores})
-        print(json.dumps(rows[-1]), flush=True)
-        result = {**verdict(rows), "protocol": summary["protocol"], "rows": rows}
-        result["command"] = " ".join(["python", "-m", "benchmarks.claim", *sys.argv[1:]])
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    with futures.ThreadPoolExecutor(args.at_once) as pool:
+        summaries = pool.map(lambda seed: chain(args.out / str(seed), seed, args.set), seeds)
+        for seed, summary in zip(seeds, summaries, strict=True):
+            scores = {
+                name: {metric: summary[name][metric] for metric in ("abs_rel", "delta1")}
+                for name in MODELS
+            }
+            rows.append({"seed": seed, **scores})
+            print(json.dumps(rows[-1]), flush=True)
+            result = {**verdict(rows), "protocol": summary["protocol"], "rows": rows}
+            result["command"] = " ".join(["python", "-m", "benchmarks.claim", *sys.argv[1:]])
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(verdict(rows)))
 
 

@@ -24,7 +24,8 @@ class Tracker:
 
     def __init__(self, out: Path, *, start: int, steps: int, enabled: bool = True) -> None:
         self._out, self._enabled = out, enabled
-        self._bar = tqdm(total=steps, initial=start, unit="step", disable=not enabled)
+        named = {"desc": out.name, "unit": "step"}
+        self._bar = tqdm(total=steps, initial=start, disable=not enabled, **named)
         if not enabled:
             return
         path = out / "metrics.jsonl"

@@ -1,7 +1,7 @@
 """The whole chain on procedural worlds, on two CPU cores: what `make demo` runs.
 
-Worlds, teacher, labels, student, the same student on the worlds directly, comparison. Everything
-trains from scratch, so the students' feature term, which needs DINOv2 weights, is off.
+Worlds, photos, teacher, labels, student, the same student on the worlds directly, comparison.
+Everything trains from scratch, so the students' feature term, which needs DINOv2 weights, is off.
 """
 
 from dataclasses import replace
@@ -54,6 +54,14 @@ def worlds(seed: int = 0) -> RenderJob:
     return RenderJob(seed=seed)
 
 
+def synthetic(seed: int = 0) -> RenderJob:
+    """The rooms and streets alone, with which the teacher can start; `worlds` adds the photographs.
+
+    distill run recipes.demo:synthetic --out runs/demo/worlds
+    """
+    return RenderJob(seed=seed, worlds=("indoor", "street"))
+
+
 def teacher(data: Path, *, warmup: int = 25) -> TrainJob:
     """A small Depth Anything trained on `indoor` and `street`, from scratch.
 
@@ -63,7 +71,7 @@ def teacher(data: Path, *, warmup: int = 25) -> TrainJob:
         objective=partial(Supervised, partial(depth_anything, "tiny_teacher"), _TERMS),
         batches=partial(_rendered, data),
         batch_size=16,
-        steps=550,
+        steps=1200,
         lr=partial(cosine, rates=dict.fromkeys(_GROUPS, 1.5e-3), warmup=warmup),
         optimizer=Muon,
         max_grad_norm=1.0,

@@ -83,8 +83,9 @@ def test_the_whole_chain_at_its_smallest(tmp_path: Path):
         job.run(out / where if where else out, resume=True)
 
     small = {"steps": 2, "workers": 0, "batch_size": 2, "warmup": 0}
-    run("worlds", "worlds", indoor_scenes=1, indoor_frames=1, street_scenes=1, street_frames=1,
-        street_variations=1, photos=3, evaluation=2, samples=1, workers=1)  # fmt: skip
+    for name in ("synthetic", "worlds"):
+        run(name, "worlds", indoor_scenes=1, indoor_frames=1, street_scenes=1, street_frames=1,
+            street_variations=1, photos=3, evaluation=2, samples=1, workers=1)  # fmt: skip
     run("teacher", "teacher", **small)
     run("labels", "labels", teacher=out / "teacher" / "model")
     run("student", "student", labels=out / "labels", **small)

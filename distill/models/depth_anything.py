@@ -64,10 +64,11 @@ SIZES = {
         head=16,
     ),
     "tiny_teacher": Architecture(
-        encoder=Encoder(width=192, depth=8, heads=6, patch=8, image_size=56),
-        taps=(2, 4, 6, 8),
-        necks=(48, 64, 96, 128),
-        fusion=48,
+        encoder=Encoder(width=144, depth=6, heads=4, patch=8, image_size=56),
+        taps=(2, 3, 5, 6),
+        necks=(24, 32, 48, 64),
+        fusion=32,
+        head=16,
     ),
 }
 

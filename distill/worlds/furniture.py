@@ -55,7 +55,7 @@ def table(rng: np.random.Generator, at: Place, yaw: float) -> list[Shape]:
     else:
         parts.append(rod((*at, 0), (*at, high), 0.06, leg))
         parts.append(solid(meshes.lathe([(0.3, 0), (0.05, 0.05)]), leg, pose((*at, 0))))
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.integers(0, 9))):
         spot = local(at, yaw, rng.uniform(-0.4, 0.4) * wide, rng.uniform(-0.4, 0.4) * deep)
         parts += trinket(rng, (*spot, high + 0.02))
     return parts
@@ -169,6 +169,23 @@ def stack(rng: np.random.Generator, at: Place, yaw: float) -> list[Shape]:
         )
         z += size[2]
     return parts
+
+
+def block(rng: np.random.Generator, at: Place, yaw: float) -> list[Shape]:
+    """One plain solid on the floor: a stool's cylinder, a ball, a chest, a column, a cone."""
+    size = rng.uniform(0.12, 0.45)
+    roll = rng.integers(5)
+    if roll == 0:
+        return [ball((*at, size), size, paint(rng))]
+    if roll == 1:
+        return [*can((*at, 0), size, rng.uniform(0.5, 2.5) * size, paint(rng))]
+    if roll == 2:
+        sides = size * rng.uniform(0.6, 2.0, 3)
+        return [box((*at, sides[2] / 2), sides, paint(rng), yaw=yaw)]
+    if roll == 3:
+        return [rod((*at, 0), (*at, rng.uniform(1.2, 3)), 0.4 * size, paint(rng))]
+    cone = meshes.lathe([(1.0, 0.0), (rng.uniform(0.0, 0.8), rng.uniform(1, 3))])
+    return [solid(cone, paint(rng), pose((*at, 0), (size, size, size)))]
 
 
 def mirror(rng: np.random.Generator, at: Place, yaw: float) -> list[Shape]:

@@ -23,12 +23,22 @@ def compose(rng: np.random.Generator, *, size: int, views: int) -> Scene:
         size: of the pictures.
         views: how many camera candidates.
     """
-    length, width, high = rng.uniform(3.2, 8.5), rng.uniform(3.0, 6.5), rng.uniform(2.3, 3.3)
+    length, width, high = _proportions(rng)
     shapes, opening = _shell(rng, length, width, high)
     shapes += _things(rng, length, width) + _decoration(rng, length, width, high)
     lit, lights = _lights(rng, length, width, high, opening)
     cameras = tuple(_camera(rng, length, width, high, size) for _ in range(views))
     return Scene(shapes=tuple(shapes + lit), lights=tuple(lights), cameras=cameras)
+
+
+def _proportions(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Length, width and height in metres of a room, a corridor or a hall."""
+    roll = rng.uniform()
+    if roll < 0.2:
+        return rng.uniform(7, 16), rng.uniform(1.7, 3.0), rng.uniform(2.2, 3.5)
+    if roll < 0.4:
+        return rng.uniform(8, 16), rng.uniform(6, 12), rng.uniform(3, 6)
+    return rng.uniform(3.2, 8.5), rng.uniform(3.0, 6.5), rng.uniform(2.3, 3.3)
 
 
 def _shell(
@@ -111,6 +121,11 @@ def _things(rng: np.random.Generator, length: float, width: float) -> list[Shape
         if _apart(at, taken, 0.9):
             taken.append(at)
             shapes += thing(rng, at, rng.uniform(0, 2 * math.pi))
+    for _ in range(int(rng.integers(0, 14))):
+        at = (rng.uniform(-0.45, 0.45) * length, rng.uniform(-0.45, 0.45) * width)
+        if _apart(at, taken, 0.5):
+            taken.append(at)
+            shapes += furniture.block(rng, at, rng.uniform(0, 2 * math.pi))
     return shapes
 
 
@@ -178,16 +193,23 @@ def _lights(
 def _camera(
     rng: np.random.Generator, length: float, width: float, high: float, size: int
 ) -> Camera:
-    """Somewhere in the room at a person's height, looking across it."""
-    place = (
-        rng.uniform(-0.45, 0.45) * length,
-        rng.uniform(-0.45, 0.45) * width,
-        min(rng.uniform(0.7, 1.9), high - 0.3),
+    """Anywhere in the room: looking across it, down at something near, or up; not quite level."""
+    place = np.array(
+        [
+            rng.uniform(-0.45, 0.45) * length,
+            rng.uniform(-0.45, 0.45) * width,
+            rng.uniform(0.25, min(high - 0.2, 2.6)),
+        ]
     )
-    target = (
-        -place[0] * rng.uniform(0.2, 0.9) + rng.uniform(-1, 1),
-        -place[1] * rng.uniform(0.2, 0.9) + rng.uniform(-1, 1),
-        rng.uniform(0.3, 1.5),
-    )
-    world_from_cam = look_at(place, target, roll=rng.normal(0, 0.03))
+    across = np.array([-place[0] * rng.uniform(0.2, 0.9), -place[1] * rng.uniform(0.2, 0.9), 0.0])
+    across[:2] += rng.uniform(-1, 1, 2)
+    if rng.uniform() < 0.6:
+        target = (across[0], across[1], rng.uniform(0.0, 1.7))
+    else:
+        heading = math.atan2(across[1] - place[1], across[0] - place[0]) + rng.normal(0, 0.5)
+        pitch, away = rng.uniform(-0.9, 0.25), rng.uniform(1.0, 3.0)
+        flat = away * math.cos(pitch)
+        ahead = (flat * math.cos(heading), flat * math.sin(heading), away * math.sin(pitch))
+        target = tuple(place + ahead)
+    world_from_cam = look_at(place, target, roll=rng.normal(0, 0.07))
     return Camera(width=columns(size), height=size, fov_x=FOV_X, world_from_cam=world_from_cam)

@@ -1,4 +1,4 @@
-"""`RenderJob`: all three worlds into one folder, on every core, resumable at any moment."""
+"""`RenderJob`: the worlds into one folder, on every core, resumable at any moment."""
 
 import json
 import multiprocessing
@@ -14,6 +14,8 @@ from distill import atomic
 from distill.job import Interrupted, die_with_parent, exclusive, terminated
 from distill.worlds.units import Parameters, Unit, finish_indoor
 
+WORLDS = ("indoor", "street", "photos")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RenderJob:
@@ -26,21 +28,23 @@ class RenderJob:
             makes `2 * street_frames * street_variations` pictures, for it has two cameras.
         photos: unlabelled photographs.
         evaluation: held-out photographs with depth, of other places.
-        workers: processes; None is one a core. The files do not depend on it.
+        worlds: which of them this run renders; another run adds the others to the same folder.
+        workers: processes; None is one a core. The files depend neither on it nor on `worlds`.
     """
 
     seed: int = 0
     size: int = 112
     samples: int = 4
-    indoor_scenes: int = 100
+    indoor_scenes: int = 150
     indoor_frames: int = 3
     street_scenes: int = 40
     street_frames: int = 2
     street_variations: int = 1
-    photos: int = 540
+    photos: int = 480
     photos_per_scene: int = 2
     evaluation: int = 100
     evaluation_per_scene: int = 2
+    worlds: tuple[str, ...] = WORLDS
     workers: int | None = None
 
     def __post_init__(self) -> None:
@@ -48,19 +52,22 @@ class RenderJob:
         least |= {"street_frames": 1, "photos_per_scene": 1, "evaluation_per_scene": 1}
         for field in fields(self):
             value, bound = getattr(self, field.name), least.get(field.name, 0)
-            if value is not None and value < bound:
+            if isinstance(value, int) and value < bound:
                 raise ValueError(f"RenderJob: {field.name} is {value}; it must be >= {bound}")
         if not 0 < self.street_variations <= 10:
             raise ValueError(
                 f"RenderJob: street_variations is {self.street_variations}; Virtual KITTI 2 has 1 "
                 "to 10"
             )
+        unknown = [name for name in self.worlds if name not in WORLDS]
+        if unknown or not self.worlds:
+            raise ValueError(f"RenderJob: worlds is {self.worlds}; choose among {WORLDS}")
 
     @property
     def parameters(self) -> Parameters:
         """What the files depend on."""
         values = asdict(self)
-        del values["workers"]
+        del values["workers"], values["worlds"]
         return Parameters(**values)
 
     def run(self, out: Path, *, resume: bool = False) -> None:
@@ -79,11 +86,13 @@ class RenderJob:
                 atomic.sweep(out / folder)
             for folder in ("rgb", "depth"):
                 atomic.sweep(out / "photos" / "evaluation" / folder)
-            units = self.parameters.units()
+            units = [u for u in self.parameters.units() if u.part in self.worlds]
             todo = [u for u in units if not all(path.exists() for path in u.paths(out))]
             done = sum(u.frames for u in units) - sum(u.frames for u in todo)
-            _render_all(todo, out, done=done, workers=self.workers or os.cpu_count() or 1)
-            finish_indoor(self.parameters, out)
+            workers = self.workers or os.cpu_count() or 1
+            _render_all(todo, out, done=done, workers=workers, name=", ".join(self.worlds))
+            if "indoor" in self.worlds:
+                finish_indoor(self.parameters, out)
 
 
 def _claim(out: Path, parameters: Parameters) -> None:
@@ -106,7 +115,7 @@ def _claim(out: Path, parameters: Parameters) -> None:
         )
 
 
-def _render_all(todo: list[Unit], out: Path, *, done: int, workers: int) -> None:
+def _render_all(todo: list[Unit], out: Path, *, done: int, workers: int, name: str) -> None:
     """Give the units to worker processes; stop at SIGTERM once those begun are finished."""
     total = done + sum(unit.frames for unit in todo)
     if not todo:
@@ -115,7 +124,7 @@ def _render_all(todo: list[Unit], out: Path, *, done: int, workers: int) -> None
     pool = futures.ProcessPoolExecutor(
         min(workers, len(todo)), mp_context=spawn, initializer=_start_worker
     )
-    bar = tqdm(total=total, initial=done, desc="worlds", unit="frame", smoothing=0.05)
+    bar = tqdm(total=total, initial=done, desc=name, unit="frame", smoothing=0.05)
     with pool, bar, terminated() as stop:
         pending = {pool.submit(unit.run, out): unit for unit in todo}
         while pending:

@@ -46,8 +46,9 @@ class Renderer:
         mi = _mitsuba()
         lights = {f"light{i:04d}": _light(mi, light) for i, light in enumerate(scene.lights)}
         self._mi = mi
-        self._scene = mi.load_dict(_parts(mi, scene, _surface) | lights, parallel=False)
-        self._colours = mi.load_dict(_parts(mi, scene, _glow), parallel=False)
+        # merging equal objects would order the lamps by their addresses, and so the noise
+        self._scene = mi.load_dict(_parts(mi, scene, _surface) | lights, parallel=False, optimize=False)
+        self._colours = mi.load_dict(_parts(mi, scene, _glow), parallel=False, optimize=False)
 
     def render(self, camera: Camera, *, samples: int, seed: int) -> Frame:
         """Path-trace `samples` per pixel and smooth their noise; depth is exact at any number."""

@@ -44,7 +44,7 @@ class Parameters:
     photos_per_scene: int
     evaluation: int
     evaluation_per_scene: int
-    version: int = 3  # of the scenes' content; a change of it changes every picture
+    version: int = 4  # of the scenes' content; a change of it changes every picture
 
     def units(self) -> list["Unit"]:
         """All the work, the dearest scenes first, so that the cores finish together."""
@@ -68,6 +68,11 @@ class Unit:
     parameters: Parameters
     world: World
     index: int
+
+    @property
+    def part(self) -> str:
+        """The world as users choose it: `photos` are the unlabelled and those for evaluation."""
+        return self.world if self.world in {"indoor", "street"} else "photos"
 
     @property
     def frames(self) -> int:

@@ -165,7 +165,7 @@ def test_encoder_comes_from_dinov2_weights(tmp_path: Path) -> None:
     backbone = model.network.backbone.state_dict()
     assert all(torch.equal(value, backbone[name]) for name, value in encoder.state_dict().items())
     assert len(backbone) == len(encoder.state_dict())
-    with pytest.raises(ValueError, match="hidden_size 96, but this model size needs 192"):
+    with pytest.raises(ValueError, match="hidden_size 96, but this model size needs 144"):
         depth_anything("tiny_teacher", encoder=tmp_path)
 
 

@@ -105,6 +105,13 @@ def test_the_reader_finds_the_depth_that_was_rendered(rendered: Path):
     np.testing.assert_allclose(sample.K[0, 0], camera.focal, rtol=1e-6)
 
 
+def test_bytes_do_not_depend_on_how_many_runs_share_the_worlds(rendered: Path, tmp_path: Path):
+    replace(JOB, worlds=("indoor", "street")).run(tmp_path)
+    assert not any((tmp_path / "photos" / "unlabelled").iterdir())
+    replace(JOB, worlds=("photos",)).run(tmp_path)
+    assert digests(tmp_path) == digests(rendered)
+
+
 def test_bytes_do_not_depend_on_the_processes(rendered: Path, tmp_path: Path):
     replace(JOB, workers=2).run(tmp_path)
     assert digests(tmp_path) == digests(rendered)
