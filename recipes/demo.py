@@ -12,6 +12,7 @@ import numpy as np
 
 from distill.datasets.hypersim import Hypersim
 from distill.datasets.image_folder import ImageFolder
+from distill.datasets.in_memory import InMemory
 from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.datasets.virtual_kitti2 import VirtualKitti2
 from distill.evaluation.compare import CompareJob
@@ -142,12 +143,13 @@ def _student(draw: partial[Batches], warmup: int) -> TrainJob:
 def _rendered(data: Path, **where: int) -> Batches:
     """Every picture of both cameras of both rendered worlds."""
     streets = VirtualKitti2(data / "street", cameras=("Camera_0", "Camera_1"))
-    mixture = Mixture([(Hypersim(data / "indoor"), None), (streets, None)])
+    rooms = Hypersim(data / "indoor")
+    mixture = Mixture([(InMemory(rooms), None), (InMemory(streets), None)])
     return batches(mixture, transform=_perturbed, **where)
 
 
 def _pseudo_labelled(images: Path, labels: Path, **where: int) -> Batches:
-    mixture = Mixture([(PseudoLabelled(ImageFolder(images), labels), None)])
+    mixture = Mixture([(InMemory(PseudoLabelled(ImageFolder(images), labels)), None)])
     return batches(mixture, transform=_perturbed, **where)
 
 

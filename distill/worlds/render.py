@@ -47,7 +47,9 @@ class Renderer:
         lights = {f"light{i:04d}": _light(mi, light) for i, light in enumerate(scene.lights)}
         self._mi = mi
         # merging equal objects would order the lamps by their addresses, and so the noise
-        self._scene = mi.load_dict(_parts(mi, scene, _surface) | lights, parallel=False, optimize=False)
+        self._scene = mi.load_dict(
+            _parts(mi, scene, _surface) | lights, parallel=False, optimize=False
+        )
         self._colours = mi.load_dict(_parts(mi, scene, _glow), parallel=False, optimize=False)
 
     def render(self, camera: Camera, *, samples: int, seed: int) -> Frame:
