@@ -72,7 +72,7 @@ def teacher(data: Path, *, warmup: int = 25) -> TrainJob:
         objective=partial(Supervised, partial(depth_anything, "tiny_teacher"), _TERMS),
         batches=partial(_rendered, data),
         batch_size=16,
-        steps=1200,
+        steps=1000,
         lr=partial(cosine, rates=dict.fromkeys(_GROUPS, 1.5e-3), warmup=warmup),
         optimizer=Muon,
         max_grad_norm=1.0,

@@ -35,7 +35,7 @@ class RenderJob:
     seed: int = 0
     size: int = 112
     samples: int = 4
-    indoor_scenes: int = 150
+    indoor_scenes: int = 130
     indoor_frames: int = 3
     street_scenes: int = 40
     street_frames: int = 2
