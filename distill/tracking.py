@@ -24,8 +24,9 @@ class Tracker:
 
     def __init__(self, out: Path, *, start: int, steps: int, enabled: bool = True) -> None:
         self._out, self._enabled = out, enabled
-        named = {"desc": out.name, "unit": "step"}
-        self._bar = tqdm(total=steps, initial=start, disable=not enabled, **named)
+        self._bar = tqdm(
+            total=steps, initial=start, desc=out.name, unit="step", disable=not enabled
+        )
         if not enabled:
             return
         path = out / "metrics.jsonl"
