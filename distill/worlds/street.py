@@ -1,4 +1,7 @@
-"""The `street` world: a road between houses and trees, in several weathers, seen from a car.
+"""The `street` world: a road between houses and trees, in several weathers.
+
+Seen from cars, lorries and bicycles, for what sees every street from one height and level learns
+where things lie in the picture instead of what they look like.
 
 A scene's geometry and drive are fixed; a variation changes light and weather or turns the camera,
 as in Virtual KITTI 2 (Gaidon et al. 2016, Cabon et al. 2020).
@@ -9,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from distill.worlds import meshes, textures
+from distill.worlds import furniture, meshes, textures
 from distill.worlds.scene import (
     Camera,
     Light,
@@ -89,8 +92,10 @@ def compose(rng: np.random.Generator, *, size: int, frames: int) -> Street:
     for side in (-1.0, 1.0):
         shapes += _roadside(rng, side, end, half, bend)
     shapes += _cars(rng, end, half, bend)
-    offset, height = rng.uniform(0.1, 0.35) * half, rng.uniform(1.3, 1.9)
-    drive = tuple(_camera(rng, n * step, offset, bend, height, size) for n in range(frames))
+    shapes += _verge(rng, end, half, bend)
+    offset, height = rng.uniform(0.1, 0.35) * half, rng.uniform(0.7, 3.5)
+    aim = rng.normal(0, 0.25), rng.normal(-0.05, 0.12), rng.normal(0, 0.05)
+    drive = tuple(_camera(rng, n * step, offset, bend, height, aim, size) for n in range(frames))
     sun = (rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(25, 65)))
     return Street(shapes=tuple(shapes), drive=drive, sun=sun, strength=float(rng.uniform(1.5, 4.0)))
 
@@ -129,21 +134,30 @@ def _pair(camera: Camera, turn: float) -> tuple[Camera, Camera]:
 
 
 def _camera(
-    rng: np.random.Generator, x: float, offset: float, bend: float, height: float, size: int
+    rng: np.random.Generator,
+    x: float,
+    offset: float,
+    bend: float,
+    height: float,
+    aim: tuple[float, float, float],
+    size: int,
 ) -> Camera:
+    """On the road at `x`; `aim` is how the rig is mounted: left, up and roll, radians."""
     y = bend * x**2 - offset
-    heading = math.atan(2 * bend * x) + rng.normal(0, 0.05)
-    target = (x + math.cos(heading), y + math.sin(heading), height + rng.normal(-0.05, 0.03))
-    pose_ = look_at((x, y, height), target, roll=rng.normal(0, 0.01))
+    heading = math.atan(2 * bend * x) + aim[0] + rng.normal(0, 0.05)
+    up = height + math.tan(aim[1] + rng.normal(0, 0.03))
+    target = (x + math.cos(heading), y + math.sin(heading), up)
+    pose_ = look_at((x, y, height), target, roll=aim[2] + rng.normal(0, 0.01))
     return Camera(width=2 * round(size * 8 / 9), height=size, fov_x=FOV_X, world_from_cam=pose_)
 
 
 def _ground(rng: np.random.Generator, end: float, half: float, bend: float) -> list[Shape]:
-    """Grass, asphalt in straight pieces along the bend, kerbs, a broken line."""
+    """Grass or fields, asphalt or paving in pieces along the bend, kerbs, a broken line."""
     grass = textures.noise(rng, (0.1, 0.2, 0.05), (0.3, 0.35, 0.12))
     asphalt = textures.noise(rng, (0.06, 0.06, 0.065), (0.2, 0.2, 0.2))
-    land = Material(texture=grass, repeat=(150, 150))
-    road = Material(texture=asphalt, repeat=(4, 2))
+    field, paved = (rng.uniform(size=2) < 0.5).tolist()
+    land = Material(texture=furniture.synthetic(rng) if field else grass, repeat=(150, 150))
+    road = Material(texture=furniture.synthetic(rng) if paved else asphalt, repeat=(4, 2))
     stone, white = Material(colour=textures.colour(rng, low=0.3)), Material(colour=(0.8, 0.8, 0.8))
     shapes = [pane((0, 0, 0), (0, 0, 1), 3000, 3000, land)]
     length = 8.0
@@ -166,7 +180,7 @@ def _roadside(
     """Poles and trees near the kerb, houses behind, sometimes a gap with a view."""
     shapes: list[Shape] = []
     x, set_back = -8.0, half + rng.uniform(3.5, 7)
-    leafy, built = rng.uniform(0.2, 1.0), rng.uniform(0.3, 1.0)
+    leafy, built = rng.uniform(0.2, 1.0), rng.uniform(0.0, 1.0)
     while x < end + 30:
         y = bend * x**2 + side * set_back
         if rng.uniform() < built:
@@ -181,6 +195,28 @@ def _roadside(
         elif rng.uniform() < 0.7:
             shapes += _pole(rng, (x, y), side)
     return shapes
+
+
+def _verge(rng: np.random.Generator, end: float, half: float, bend: float) -> list[Shape]:
+    """Bushes, rocks and boxes beside the road, some streets full of them."""
+    shapes: list[Shape] = []
+    for _ in range(int(rng.uniform(0, 0.6) * end)):
+        x, side = rng.uniform(0, end), rng.choice((-1, 1))
+        at = (x, bend * x**2 + side * (half + rng.exponential(3.0)))
+        size, roll = rng.uniform(0.2, 1.2), rng.uniform()
+        if roll < 0.3:
+            shapes += furniture.block(rng, at, rng.uniform(0, 2 * math.pi))
+            continue
+        dark, bright = ((0.03, 0.08, 0.02), (0.25, 0.4, 0.12)) if roll < 0.7 else _greys(rng)
+        skin = Material(texture=textures.noise(rng, dark, bright))
+        shape = pose((*at, 0.6 * size), (size, size, size * rng.uniform(0.6, 1.2)))
+        shapes.append(solid(meshes.blob(rng), skin, shape))
+    return shapes
+
+
+def _greys(rng: np.random.Generator) -> tuple[textures.Colour, textures.Colour]:
+    base = textures.colour(rng, low=0.15, high=0.6)
+    return textures.shade(base, 0.4), base
 
 
 def _house(

@@ -44,7 +44,7 @@ class Parameters:
     photos_per_scene: int
     evaluation: int
     evaluation_per_scene: int
-    version: int = 4  # of the scenes' content; a change of it changes every picture
+    version: int = 5  # of the scenes' content; a change of it changes every picture
 
     def units(self) -> list["Unit"]:
         """All the work, the dearest scenes first, so that the cores finish together."""
