@@ -130,6 +130,8 @@ def _mitsuba() -> Any:
             "worlds: rendering needs Mitsuba, which is not installed; pip install 'distill[worlds]'"
         ) from error
     mitsuba.set_variant("scalar_rgb")
+    # it takes the rounding of a thin rod's axes for a shear, and says so in the progress bar
+    mitsuba.set_log_level(mitsuba.LogLevel.Error)
     drjit.set_thread_count(1)
     return mitsuba
 
