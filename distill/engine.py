@@ -11,7 +11,12 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    gather_object,
+)
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -20,6 +25,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 
 from distill import atomic, checkpoint, optim
@@ -43,6 +49,7 @@ def accelerator(precision: str) -> Accelerator:
         mixed_precision="bf16" if precision == "bf16" else "no",
         cpu=on_cpu or not torch.cuda.is_available(),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        fsdp_plugin=sharding() if os.environ.get("ACCELERATE_USE_FSDP") == "true" else None,
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != made.num_processes:
@@ -51,6 +58,17 @@ def accelerator(precision: str) -> Accelerator:
             "launch with torchrun, or with one of recipes/clusters/*.yaml"
         )
     return made
+
+
+def sharding() -> FullyShardedDataParallelPlugin:
+    """FSDP2 as the launch file describes it, with weights and inputs in float32.
+
+    Arithmetic is in bf16 by autocast, as on one device. Accelerate's own choice casts targets and
+    the last convolution to bf16 too, whose steps gradient matching would see.
+    """
+    return FullyShardedDataParallelPlugin(
+        fsdp_version=2, mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False)
+    )
 
 
 class Engine:
@@ -85,6 +103,9 @@ class Engine:
                 "a moving average (ema) does not work with FSDP yet; leave one of them"
             )
         self._whole = copy.deepcopy(self._bare.student) if in_pieces else None
+        if in_pieces:  # FSDP cuts rows of memory; channels_last ones are refused
+            for parameter in self._bare.parameters():
+                parameter.data = parameter.data.contiguous()
         made = optimizer(self._bare.parameter_groups())
         if in_pieces and isinstance(made, optim.Muon):
             raise ValueError("Muon needs whole matrices, FSDP cuts them; use optim.adamw")
@@ -164,9 +185,12 @@ class Engine:
     def looking(self) -> Iterator[Any]:
         """Yield the student to be looked at; training goes on as if nobody had looked.
 
-        Every process enters; one may look.
+        Every process enters; the first may look. A student put together from pieces is on the
+        device only meanwhile.
         """
         self._put_together()
+        if self._whole is not None and self._accelerator.is_main_process:
+            self._whole.to(self._accelerator.device)
         state, student = checkpoint.random_state(), self.student
         training = student.training
         student.eval()
@@ -175,6 +199,8 @@ class Engine:
                 yield student
         finally:
             student.train(training)
+            if self._whole is not None:
+                self._whole.to("cpu")
             checkpoint.set_random_state(state)
 
     def save(self, folder: Path, *, samples: int, job: Any, keep: int) -> None:

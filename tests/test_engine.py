@@ -1,6 +1,7 @@
 """One process of a run: its share of an update, and weights that lie in pieces."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,19 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import distributed
+from torch import Tensor, distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from training import Student, planes, supervised
 
 from distill import checkpoint
-from distill.engine import Engine, accelerator, checkpoint_activations
+from distill.engine import Engine, accelerator, checkpoint_activations, sharding
+from distill.models.depth_anything import depth_anything
+from distill.objectives.supervised import Supervised
+from distill.objectives.terms import Term
 from distill.optim import Muon, adamw, set_rates
+from distill.types import Batch, Space
 
 
 def engine(
@@ -83,8 +88,8 @@ def test_activations_cannot_be_checkpointed_everywhere():
 class InPieces(Accelerator):
     """Accelerate's FSDP2 on a CPU, where it would wrap in DDP without a word.
 
-    Shards and exchanges the optimizer's parameters as `Accelerator.prepare` does; the rest is
-    Accelerate's.
+    Shards, casts and exchanges the optimizer's parameters as `Accelerator.prepare` does; the rest
+    is Accelerate's.
     """
 
     @property
@@ -94,7 +99,12 @@ class InPieces(Accelerator):
     def prepare(self, *args: Any, device_placement: Any = None) -> tuple[Any, Any]:
         objective, optimizer = args
         names = {parameter: name for name, parameter in objective.named_parameters()}
-        fully_shard(objective, mesh=init_device_mesh("cpu", (1,)))
+        plugin = sharding()
+        plugin.set_mixed_precision(self.mixed_precision if self.native_amp else "fp32")
+        policy = plugin.mixed_precision_policy
+        fully_shard(objective, mesh=init_device_mesh("cpu", (1,)), mp_policy=policy)
+        if self.native_amp:
+            objective.forward = torch.autocast("cpu", torch.bfloat16)(objective.forward)
         pieces = dict(objective.named_parameters())
         for group in optimizer.param_groups:
             group["params"] = [pieces[names[parameter]] for parameter in group["params"]]
@@ -131,6 +141,33 @@ def test_in_pieces_it_trains_saves_resumes_and_exports_the_same(tmp_path: Path):
     before = weights(resumed)
     update(resumed, broken=True)
     torch.testing.assert_close(weights(resumed), before, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("gloo")
+def test_depth_anything_trains_in_pieces_and_bf16_as_whole():
+    draw = torch.Generator().manual_seed(0)
+    batch: Batch = {
+        "key": ["a", "b"],
+        "image": torch.rand(2, 3, 56, 56, generator=draw),
+        "target": torch.rand(2, 56, 56, generator=draw),
+        "valid": torch.ones(2, 56, 56, dtype=torch.bool),
+        "space": [Space.AFFINE_DISPARITY] * 2,
+    }
+    norms = []
+    for made in (accelerator("bf16"), InPieces(cpu=True, mixed_precision="bf16")):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # noqa: TID251 - the fork ends with the block
+            objective = Supervised(partial(depth_anything, "tiny"), [Term("l1", 1.0, mean_error)])
+        built = Engine(made, objective, adamw, ema=None)
+        seen = built.objective(batch)
+        built.backward(seen["loss"])
+        norms.append(torch.stack([seen["loss"].detach(), built.clip(None)]))
+    torch.testing.assert_close(norms[1], norms[0], rtol=1e-5, atol=0)
+
+
+def mean_error(pred: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    assert pred.dtype == target.dtype == torch.float32
+    return torch.where(valid, (pred - target).abs(), 0).flatten(1).mean(1)
 
 
 @pytest.mark.usefixtures("gloo")
