@@ -23,6 +23,7 @@ from torch import Tensor
 from distill import atomic
 from distill.types import Sample, Space
 
+NEAREST = 1e-3  # metres; below, 1 / depth would outweigh the rest of its image
 MAX_PIXELS = 89_478_485  # Pillow's own warning threshold; as float32 RGB this is 1 GiB
 # raster formats of photographs; above all not EPS, for which Pillow starts Ghostscript
 FORMATS = (
@@ -144,7 +145,7 @@ def metric_sample(
     far: NDArray[np.bool_] | None = None,
     K: Float[Tensor, "3 3"] | None = None,
 ) -> Sample:
-    """A labelled sample: `depth` in metres, NaN outside `valid`.
+    """A labelled sample: `depth` in metres, NaN outside `valid` and nearer than `NEAREST`.
 
     Raises:
         ValueError: image and depth differ in size, as when one was resized alone.
@@ -154,6 +155,7 @@ def metric_sample(
             f"{key}: depth {depth.shape} but image {tuple(image.shape[1:])}; "
             "export both at one size again"
         )
+    valid = valid & (depth >= NEAREST)
     return Sample(
         key=key,
         image=image,

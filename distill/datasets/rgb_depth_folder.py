@@ -53,7 +53,7 @@ class RgbDepthFolder:
         return f"{self.name}/{self._pairs[index][0]}"
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one pair; `valid` where the stored number is not 0.
+        """Read one pair; `valid` where the stored number is not 0 and at least `images.NEAREST`.
 
         Raises:
             ValueError: a file is damaged, no 16-bit PNG, or image and depth differ in size.

@@ -296,6 +296,17 @@ def test_sizes_that_differ_are_named():
         )
 
 
+def test_what_is_nearer_than_a_millimetre_is_not_valid():
+    depth = np.array([[1e-4, 0.00099, 0.001, 2.0, np.nan]], np.float32)
+    said = np.array([[True, True, True, True, False]])
+    sample = images.metric_sample("k", torch.zeros(3, 1, 5), depth, said)
+    assert sample.valid is not None
+    assert sample.target is not None
+    assert sample.valid.tolist() == [[False, False, True, True, False]]
+    assert torch.equal(sample.target.isnan(), ~sample.valid)
+    assert said.tolist() == [[True, True, True, True, False]]  # the caller's array is its own
+
+
 def test_listing_is_sorted_and_deep(tmp_path):
     names = ["b.JPG", "a/z.png", "a-b/c.webp", "a/b/c.jpeg", "ä/ü.tif", "a.b/c.png", "c d/#1 %.jpg"]
     ignored = ["notes.txt", ".hidden.png", ".cache/x.png", "model.hdf5", "a/._b.jpg", "Thumbs.db"]

@@ -57,6 +57,17 @@ def test_zero_is_no_measurement_and_the_top_is_one(tmp_path):
     assert torch.equal(sample.target.isnan(), ~sample.valid)
 
 
+def test_a_tenth_of_a_millimetre_is_no_measurement(tmp_path):
+    write(tmp_path, "a.png", room(H, W, K), units=10000.0, rgb="rgb", depth="depth")
+    stored = np.full((H, W), 20000, np.uint16)
+    stored[0, :3] = [1, 9, 10]
+    (tmp_path / "depth/a.png").write_bytes(imagecodecs.png_encode(stored))
+    sample = RgbDepthFolder(tmp_path, name="k", units_per_metre=10000.0)[0]
+    assert sample.valid is not None
+    assert sample.valid[0, :3].tolist() == [False, False, True]
+    assert sample.valid.sum() == H * W - 2
+
+
 def test_folders_that_do_not_pair_up(tmp_path):
     with pytest.raises(FileNotFoundError, match="rgb: no such folder"):
         RgbDepthFolder(tmp_path, name="k")
