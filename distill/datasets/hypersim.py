@@ -46,7 +46,11 @@ class Hypersim:
         name: str = "hypersim",
     ) -> None:
         if not root.is_dir():
-            raise FileNotFoundError(f"{name}: no such folder: {root}")
+            raise FileNotFoundError(
+                f"{name}: no such folder: {root}; get Hypersim's scenes from "
+                "https://github.com/apple/ml-hypersim and unpack them there, or give as --data "
+                f"the folder that holds `{root.name}/`"
+            )
         if projection not in ("canonical", "per_scene"):
             raise ValueError(f"{name}: projection is canonical or per_scene, got {projection!r}")
         self.root, self.name = root, name

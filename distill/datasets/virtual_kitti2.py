@@ -14,6 +14,7 @@ from distill.types import Sample
 
 _SKY = 65535  # 655.35 m: the sky, and whatever is farther
 _CENTIMETRES = 100.0
+_PAGE = "https://europe.naverlabs.com/research/computer-vision/proxy-virtual-worlds-vkitti-2"
 _COLUMNS = ["frame", "cameraID", "K[0,0]", "K[1,1]", "K[0,2]", "K[1,2]"]
 
 
@@ -44,7 +45,10 @@ class VirtualKitti2:
         name: str = "virtual_kitti2",
     ) -> None:
         if not root.is_dir():
-            raise FileNotFoundError(f"{name}: no such folder: {root}")
+            raise FileNotFoundError(
+                f"{name}: no such folder: {root}; get Virtual KITTI 2 from {_PAGE} and unpack it "
+                f"there, or give as --data the folder that holds `{root.name}/`"
+            )
         self.root, self.name = root, name
         self._cameras: dict[Path, dict[tuple[int, int], Tensor]] = {}
         self._images: list[str] = []

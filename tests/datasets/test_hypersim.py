@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import re
 from pathlib import Path
 
 import h5py
@@ -260,8 +261,10 @@ def test_scenes_that_are_not_there_are_counted(tmp_path, caplog):
 
 def test_wrong_arguments_are_named(tmp_path):
     miniature(tmp_path)
-    with pytest.raises(FileNotFoundError, match="hypersim: no such folder"):
+    with pytest.raises(FileNotFoundError, match="hypersim: no such folder") as caught:
         Hypersim(tmp_path / "none")
+    for words in ("Hypersim's scenes from https://github.com/apple/ml-", "--data .* holds `none/`"):
+        assert re.search(words, str(caught.value))
     with pytest.raises(ValueError, match=r"no split 'trian'; there are \['train', 'val'\]"):
         Hypersim(tmp_path, split="trian")
     with pytest.raises(ValueError, match="projection is canonical or per_scene, got 'exact'"):

@@ -1,5 +1,6 @@
 """Virtual KITTI 2: two-image miniatures in the real layout, sky and all."""
 
+import re
 from pathlib import Path
 
 import imagecodecs
@@ -131,8 +132,10 @@ def test_what_is_not_there_is_named(chosen, words, tmp_path):
 
 
 def test_an_empty_or_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="virtual_kitti2: no such folder"):
+    with pytest.raises(FileNotFoundError, match="virtual_kitti2: no such folder") as caught:
         VirtualKitti2(tmp_path / "none")
+    for words in ("Virtual KITTI 2 from https://europe.naver", "--data .* holds `none/`"):
+        assert re.search(words, str(caught.value))
     with pytest.raises(ValueError, match="no SceneXX/<variation>/frames"):
         VirtualKitti2(tmp_path)
     (tmp_path / "Scene01/clone").mkdir(parents=True)
