@@ -77,7 +77,10 @@ def read_meta(root: Path) -> StoreMeta:
     """
     path = root / "store.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; {root} is not a label store")
+        raise FileNotFoundError(
+            f"{path} does not exist; {root} is not a label store; make one with `make pseudolabel` "
+            f"or `distill run recipes.labels:plain --data PHOTOS --out {root}`"
+        )
     try:
         plain = json.loads(path.read_text())
         wanted, found = {entry.name for entry in fields(StoreMeta)}, set(plain)

@@ -293,8 +293,10 @@ def test_meta_survives_and_compares(tmp_path):
 
 
 def test_what_is_no_store(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is not a label store"):
+    with pytest.raises(FileNotFoundError, match="is not a label store") as caught:
         LabelStore(tmp_path)
+    assert f"distill run recipes.labels:plain --data PHOTOS --out {tmp_path}`" in str(caught.value)
+    assert "`make pseudolabel`" in str(caught.value)
     for text in ("{", "[]", '{"format": 2}', json.dumps({"format": 1})):
         (tmp_path / "store.json").write_text(text)
         with pytest.raises(ValueError, match="not a store of format 1"):
