@@ -14,11 +14,11 @@ from distill.types import Space
 
 @dataclass(frozen=True, kw_only=True)
 class StoreMeta:
-    """What a store was made of; two runs may share a store only where all of it is equal.
+    """What a store was made of; two runs may share a store only where `differences` finds none.
 
     Attributes:
-        teacher: name or path.
-        teacher_sha256: of its weights and configuration.
+        teacher: name or path, as it was given.
+        teacher_sha256: of its weights and configuration; empty where it is not known.
         licence: of the teacher; None where it does not say.
         preprocessing: what turns an image into the teacher's input (resize rule, size, ...).
         space: what the labels' numbers mean.
@@ -56,8 +56,13 @@ class StoreMeta:
         return -(-self.keys // self.shard_size)
 
     def differences(self, other: "StoreMeta") -> dict[str, tuple[Any, Any]]:
-        """The fields that are not equal: name -> (here, there)."""
+        """The fields that are not equal: name -> (here, there).
+
+        A teacher of the same hash is the same, by whatever path.
+        """
         here, there = self._plain(), other._plain()
+        if self.teacher_sha256 and self.teacher_sha256 == other.teacher_sha256:
+            del here["teacher"]
         return {name: (here[name], there[name]) for name in here if here[name] != there[name]}
 
     def write(self, root: Path) -> None:

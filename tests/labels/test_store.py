@@ -284,11 +284,12 @@ def test_meta_survives_and_compares(tmp_path):
     ours.write(tmp_path)
     assert read_meta(tmp_path) == ours
     assert ours.differences(read_meta(tmp_path)) == {}
-    theirs = meta(teacher="other", space=Space.METRIC_DEPTH)
-    assert ours.differences(theirs) == {
-        "teacher": ("tiny", "other"),
-        "space": ("AFFINE_DISPARITY", "METRIC_DEPTH"),
-    }
+    theirs = meta(teacher="moved/tiny", space=Space.METRIC_DEPTH)  # of the same hash
+    assert ours.differences(theirs) == {"space": ("AFFINE_DISPARITY", "METRIC_DEPTH")}
+    other = meta(teacher="other", teacher_sha256="1" * 64)
+    assert set(ours.differences(other)) == {"teacher", "teacher_sha256"}
+    unknown, moved = meta(teacher_sha256=""), meta(teacher_sha256="", teacher="moved/tiny")
+    assert unknown.differences(moved) == {"teacher": ("tiny", "moved/tiny")}
     assert [meta(KEYS[:n], shard_size=3).shards for n in (1, 3, 4)] == [1, 1, 2]
 
 

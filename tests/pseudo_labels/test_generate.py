@@ -132,6 +132,16 @@ def test_a_store_refuses_labels_made_otherwise(photos, finished, change, named):
         job(photos, **change).run(finished, resume=True)
 
 
+def test_a_teacher_may_move(photos, tmp_path, finished):
+    out = tmp_path / "store"
+    job(photos).run(out)
+    discard_shard(out, 1)
+    moved = TinyTeacher()
+    moved.name = "elsewhere/tiny"
+    job(photos, load=lambda *_, **__: moved).run(out, resume=True)
+    assert contents(out) == contents(finished)
+
+
 def test_a_store_without_labels_binds_nobody(photos, tmp_path):
     out = tmp_path / "store"
     with pytest.raises(GuardStop):
