@@ -1,9 +1,14 @@
 """Every launch file parses as Accelerate reads it and says what its name says."""
 
+import re
 from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+
+from distill.recipe import build
+from pseudo_labels.generate import LabelJob
+from recipes import labels
 
 CLUSTERS = sorted((Path(__file__).parent.parent / "recipes" / "clusters").glob("*.yaml"))
 EXPECTED = {  # name: kind, machines, processes
@@ -26,6 +31,17 @@ def test_launch_file(path: Path):
     kind = getattr(config.distributed_type, "value", config.distributed_type)
     assert (kind, config.num_machines, config.num_processes) == EXPECTED[path.stem]
     assert config.use_cpu is False  # true would make each process believe it is alone
+    assert config.mixed_precision is None  # jobs choose, and a launch file would seem to
+    # a recipe that wants it asks the network itself, and two wrappers would nest
+    assert not (config.fsdp_config or {}).get("fsdp_activation_checkpointing")
+
+
+def test_the_labelling_command_sets_the_field_that_decides():
+    text = next(path for path in CLUSTERS if path.stem == "labelling_4x8").read_text()
+    assert re.search(r"distill run recipes\.labels:plain .*\\\n# +--set dtype=bfloat16\n", text)
+    job, _ = build(labels.plain, data=Path("photos"), settings={"dtype": "bfloat16"})
+    assert isinstance(job, LabelJob)
+    assert job.dtype == "bfloat16"
 
 
 def test_fsdp_wraps_the_encoder_blocks():
