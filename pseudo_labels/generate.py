@@ -20,7 +20,7 @@ from distill.labels.codec import Codec, JpegXl
 from distill.labels.meta import StoreMeta, hash_keys, read_meta
 from distill.labels.shards import committed, discard_shard, read_report
 from distill.models.foreign import load_predictor
-from distill.types import Dataset
+from distill.types import Dataset, Space
 from pseudo_labels.defects import image_defect
 from pseudo_labels.predictor import Predictor, Strategy
 from pseudo_labels.strategies.plain import plain
@@ -28,6 +28,7 @@ from pseudo_labels.worker import Worker, quarantined, write_quarantine
 
 log = logging.getLogger(__name__)
 
+_SPACES = {word: space for space in Space for word in (space.name, space.value)}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _VERSIONS = ("distill", "torch", "transformers", "numpy", "pillow", "imagecodecs")
 
@@ -39,6 +40,8 @@ class LabelJob:
     Attributes:
         images: builds the data set.
         teacher: path or hub id.
+        space: what its numbers mean, a `Space` by name or value; for a kind of model that does not
+            tell, which an error says.
         strategy: how the teacher is asked.
         codec: how maps become bytes.
         shard_size: images per shard; what a killed process loses at most.
@@ -51,7 +54,7 @@ class LabelJob:
             of many images. KITTI's 3.3 passes.
         max_quarantined: share of all images; one more stops the job.
         retry_quarantined: a resumed job writes the shards with quarantined images again.
-        load: builds the predictor from `teacher`, `device` and `dtype`.
+        load: builds the predictor from `teacher`, `device`, `dtype` and `space`.
 
     Raises:
         ValueError: a field outside its bounds.
@@ -59,6 +62,7 @@ class LabelJob:
 
     images: Callable[[], Dataset]
     teacher: str | Path
+    space: str | None = None
     strategy: Strategy = plain
     codec: Codec = field(default_factory=JpegXl)
     shard_size: int = 1000
@@ -81,6 +85,9 @@ class LabelJob:
             raise ValueError(
                 f"LabelJob: max_quarantined={self.max_quarantined} lies outside [0, 1]"
             )
+        if self.space is not None and self.space not in _SPACES:
+            names = ", ".join(space.name for space in Space)
+            raise ValueError(f"LabelJob: space={self.space!r}; choose one of {names}")
         if self.dtype not in _DTYPES:
             raise ValueError(f"LabelJob: dtype={self.dtype!r}; choose one of {sorted(_DTYPES)}")
 
@@ -103,7 +110,12 @@ class LabelJob:
                 held.enter_context(job.exclusive(out))
             held.enter_context(job.threads(self.threads))
             images = self.images()
-            predictor = self.load(self.teacher, device=device, dtype=_DTYPES[self.dtype])
+            predictor = self.load(
+                self.teacher,
+                device=device,
+                dtype=_DTYPES[self.dtype],
+                space=_SPACES[self.space] if self.space else None,
+            )
             order = sorted(range(len(images)), key=images.key)
             meta = self._meta(images, order, predictor, device)
             if main:

@@ -1,4 +1,8 @@
-"""Label stores: a teacher's depth for every photograph of a folder."""
+"""Label stores: a teacher's depth for every photograph of a folder.
+
+A teacher whose kind of model does not tell what its numbers mean needs `--set space=`, such as
+`space=AFFINE_DISPARITY` or `space=METRIC_DEPTH`.
+"""
 
 from functools import partial
 from pathlib import Path

@@ -23,8 +23,8 @@ class TinyTeacher:
     licence = "apache-2.0"
     space = Space.AFFINE_DISPARITY
 
-    def __init__(self, teacher="tiny", *, device="cpu", dtype=torch.float32, delay=0.0):
-        self.name = str(teacher)
+    def __init__(self, teacher="tiny", *, device="cpu", dtype=torch.float32, space=None, delay=0.0):
+        self.name, self.space = str(teacher), space or type(self).space
         self.sha256 = hashlib.sha256(self.name.encode()).hexdigest()
         self.preprocessing = {"resize": "nearest multiple of 14", "short_side": 28}
         weight = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from tiny_teacher import TinyTeacher, contents, job, write_photos
+from tiny_teacher import TinyTeacher, contents, job, recipe, write_photos
 
 from distill.datasets.image_folder import ImageFolder
 from distill.job import GuardStop, PartialFailure
@@ -15,6 +15,7 @@ from distill.labels.codec import JpegXl
 from distill.labels.meta import read_meta
 from distill.labels.shards import discard_shard
 from distill.labels.store import LabelStore
+from distill.recipe import build
 from distill.types import Space
 from pseudo_labels import generate
 from pseudo_labels.strategies.plain import plain
@@ -71,6 +72,20 @@ def test_store_says_how_it_was_made(photos, finished):
     assert (meta.keys, meta.shard_size, meta.shards) == (26, 4, 7)
     assert meta.preprocessing["min_side"] == 32
     assert meta.versions["torch"] == torch.__version__.split("+")[0]
+
+
+@pytest.mark.parametrize("said", ["METRIC_DEPTH", "metric depth"])
+def test_the_space_of_a_teacher_can_be_said(photos, tmp_path, said):
+    said_so, _ = build(recipe, data=photos, settings={"space": said})
+    said_so.run(tmp_path / "store")
+    assert read_meta(tmp_path / "store").space is Space.METRIC_DEPTH
+    with pytest.raises(ValueError, match=r"space: store 'METRIC_DEPTH', this job 'AFFINE_DISP"):
+        job(photos).run(tmp_path / "store", resume=True)
+
+
+def test_an_unknown_space_is_named(photos):
+    with pytest.raises(ValueError, match=r"space='metres'; choose one of METRIC_DEPTH, .*ORDINAL"):
+        job(photos, space="metres")
 
 
 def test_workers_change_nothing(photos, finished, tmp_path):
