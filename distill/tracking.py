@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 
@@ -55,8 +56,8 @@ class Tracker:
         self._bar.update()
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """One row of metrics after `step` updates."""
-        if not self._enabled:
+        """One row of metrics after `step` updates; none of no numbers."""
+        if not self._enabled or not values:
             return
         self._rows.write(json.dumps({"step": step, **values}) + "\n")
         self._rows.flush()
@@ -93,3 +94,16 @@ def read_rows(path: Path) -> Iterator[dict[str, float]]:
                 raise ValueError(
                     f"{path}:{number}: not JSON; restore or remove the line"
                 ) from error
+
+
+def write_summary(out: Path, *, steps: int, images: int, seconds: float) -> None:
+    """`out/summary.json` of a finished run: its size and speed, and each metric's last value."""
+    summary = {
+        "steps": steps,
+        "images": images,
+        "seconds": seconds,
+        "images_per_s": images / seconds,
+        "last": {k: v for row in read_rows(out / "metrics.jsonl") for k, v in row.items()},
+        "versions": {name: metadata.version(name) for name in ("distill", "torch")},
+    }
+    atomic.write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")

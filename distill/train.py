@@ -1,14 +1,12 @@
 """`TrainJob` and the loop: every stage of training is an objective and a recipe."""
 
 import contextlib
-import json
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +19,7 @@ from distill.engine import Engine
 from distill.loading import Batches
 from distill.objectives.terms import OUTPUT
 from distill.optim import adamw, set_rates
-from distill.tracking import Tracker, read_rows
+from distill.tracking import Tracker, write_summary
 from distill.types import Batch
 from distill.watch import check_alive
 
@@ -60,8 +58,8 @@ class TrainJob:
         keep_checkpoints: how many of the last ones stay.
         validate_every: updates between validations; there is one at the end.
         validation: of the student, gives named numbers.
-        pictures: builds the fixed batch whose predictions are shown; None takes the run's first
-            samples.
+        pictures: builds the fixed batch whose predictions are shown, before the first step; None
+            takes the run's first samples.
 
     Raises:
         ValueError: a field is out of its range or contradicts another.
@@ -143,7 +141,7 @@ class _Run:
     engine: Engine
     batches: Batches
     out: Path
-    is_main: bool
+    pictures: Batch | None  # shown at every validation; the first process has them
     description: Any
     terminated: threading.Event  # SIGTERM came to this process
     stop: bool = False  # it came to one of them, and all know
@@ -209,26 +207,39 @@ def _begin(
     state = checkpoint.load(saved) if saved else None
     if state is not None:
         checkpoint.check_same_job(state.job, description, free=_FREE)
+    batches = _open(job_, accelerator, state.step if state else 0)
+    pictures = _pictures(job_) if accelerator.is_main_process else None
     job.seed_everything(job_.seed)
     objective = job_.objective()
     if job_.activation_checkpointing:
         engine.checkpoint_activations(objective.student)
     made = Engine(accelerator, objective, job_.optimizer, ema=job_.ema)
     job.seed_everything(job_.seed + accelerator.process_index)
-    batches = job_.batches(
-        batch_size=job_.batch_size // job_.accumulate,
-        seed=job_.seed,
-        start=(state.step if state else 0) * job_.batch_size,
-        rank=accelerator.process_index,
-        world_size=world,
-        workers=job_.workers,
-    )
     if state is not None:
         made.restore(state)
         log.info("resuming at step %d", state.step)
-    run = _Run(made, batches, out, accelerator.is_main_process, description, terminated)
+    run = _Run(made, batches, out, pictures, description, terminated)
     run.row_step = made.step
     return run
+
+
+def _open(job_: TrainJob, accelerator: Any, step: int) -> Batches:
+    """This process's batches after `step` updates; missing data is told before weights load."""
+    return job_.batches(
+        batch_size=job_.batch_size // job_.accumulate,
+        seed=job_.seed,
+        start=step * job_.batch_size,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        workers=job_.workers,
+    )
+
+
+def _pictures(job_: TrainJob) -> Batch:
+    if job_.pictures is not None:
+        return job_.pictures()
+    with contextlib.closing(job_.batches(batch_size=4, seed=job_.seed, workers=0)) as drawn:
+        return next(drawn)
 
 
 def _draw(job_: TrainJob, run: _Run) -> list[Batch]:
@@ -265,36 +276,22 @@ def _validate(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
     """Numbers and pictures of the student as it is; on the first process, the others wait."""
     step = run.engine.step
     with run.engine.looking() as student:
-        if run.is_main and job_.validation is not None:
-            numbers = job_.validation(student)
+        if run.pictures is not None:
+            numbers = job_.validation(student) if job_.validation else {}
             tracker.row(step, {f"val/{k}": float(v) for k, v in numbers.items()})
-        if run.is_main:
-            batch = run.engine.place(job_.pictures() if job_.pictures else _first(job_))
+            batch = run.engine.place(run.pictures)
             pred = student(batch["image"])
             check_alive(pred, where=f"the fixed pictures after step {step}")
             tracker.picture(step, panel(batch, pred, student.space))
     run.engine.wait()
 
 
-def _first(job_: TrainJob) -> Batch:
-    with contextlib.closing(job_.batches(batch_size=4, seed=job_.seed, workers=0)) as drawn:
-        return next(drawn)
-
-
 def _finish(job_: TrainJob, run: _Run) -> None:
     """Export the student; the summary is written last and means that all is done."""
     run.engine.export(run.out / "model")
-    if run.is_main:
-        rows = read_rows(run.out / "metrics.jsonl")
-        summary = {
-            "steps": job_.steps,
-            "images": job_.steps * job_.batch_size,
-            "seconds": run.engine.seconds,
-            "images_per_s": job_.steps * job_.batch_size / run.engine.seconds,
-            "last": {name: value for row in rows for name, value in row.items()},
-            "versions": {name: metadata.version(name) for name in ("distill", "torch")},
-        }
-        atomic.write_text(run.out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    if run.pictures is not None:
+        images = job_.steps * job_.batch_size
+        write_summary(run.out, steps=job_.steps, images=images, seconds=run.engine.seconds)
     run.engine.wait()
 
 

@@ -7,6 +7,7 @@ Everything trains from scratch, so the students' feature term, which needs DINOv
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from distill.datasets.in_memory import InMemory
 from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.datasets.virtual_kitti2 import VirtualKitti2
 from distill.evaluation.compare import CompareJob
+from distill.evaluation.validation import HeldOut, pictures
 from distill.loading import Batches, Mixture, batches
 from distill.losses.affine_invariant import affine_invariant
 from distill.losses.gradient_matching import gradient_matching
@@ -78,6 +80,7 @@ def teacher(data: Path, *, warmup: int = 25) -> TrainJob:
         max_grad_norm=1.0,
         ema=0.99,
         threads=1,
+        **_watched(data),
     )
 
 
@@ -95,7 +98,8 @@ def student(data: Path, *, labels: Path = Path("runs/demo/labels"), warmup: int 
 
     distill run recipes.demo:student --data runs/demo/worlds --out runs/demo/student
     """
-    return _student(partial(_pseudo_labelled, data / "photos" / "unlabelled", labels), warmup)
+    photos = data / "photos" / "unlabelled"
+    return _student(data, partial(_pseudo_labelled, photos, labels), warmup)
 
 
 def student_synthetic_only(data: Path, *, warmup: int = 25) -> TrainJob:
@@ -104,7 +108,7 @@ def student_synthetic_only(data: Path, *, warmup: int = 25) -> TrainJob:
     distill run recipes.demo:student_synthetic_only --data runs/demo/worlds \
         --out runs/demo/student_synthetic_only
     """
-    return _student(partial(_rendered, data), warmup)
+    return _student(data, partial(_rendered, data), warmup)
 
 
 def evaluation(data: Path) -> CompareJob:
@@ -126,7 +130,7 @@ def tiny(data: Path) -> TrainJob:
     return replace(teacher(data, warmup=0), steps=2, workers=0)
 
 
-def _student(draw: partial[Batches], warmup: int) -> TrainJob:
+def _student(data: Path, draw: partial[Batches], warmup: int) -> TrainJob:
     return TrainJob(
         objective=partial(Distillation, partial(depth_anything, "tiny"), _TRIMMED),
         batches=draw,
@@ -137,11 +141,18 @@ def _student(draw: partial[Batches], warmup: int) -> TrainJob:
         max_grad_norm=1.0,
         ema=0.99,
         threads=1,
+        **_watched(data),
     )
 
 
+def _watched(data: Path) -> dict[str, Any]:
+    """The fields of a run that is watched on rooms that no run learns from."""
+    held_out = HeldOut(open=partial(Hypersim, data / "indoor", split="val"), size=_SIZE)
+    return {"validation": held_out, "pictures": partial(pictures, held_out, multiple=8)}
+
+
 def _rendered(data: Path, **where: int) -> Batches:
-    """Every picture of both cameras of both rendered worlds."""
+    """The training rooms, and the streets as both cameras see them."""
     streets = VirtualKitti2(data / "street", cameras=("Camera_0", "Camera_1"))
     rooms = Hypersim(data / "indoor")
     mixture = Mixture([(InMemory(rooms), None), (InMemory(streets), None)])

@@ -6,9 +6,11 @@ from distill.evaluation.evaluate import EvaluateJob
 
 
 def student(
-    data: Path, *, model: str = "runs/student/model", benchmark: str = "kitti"
+    data: Path | None = None, *, model: str = "runs/student/model", benchmark: str = "kitti"
 ) -> EvaluateJob:
-    """The student of `make student`. `data` is the benchmark's folder.
+    """The student of `make student`.
+
+    `data` is the benchmark's folder; an error says what it holds.
 
     distill run recipes.evaluation:student --data kitti --out runs/evaluation
     """

@@ -12,10 +12,10 @@ from pseudo_labels.generate import LabelJob
 from pseudo_labels.strategies.plain import plain as plain_strategy
 from pseudo_labels.strategies.tta import flip as flip_strategy
 
-TEACHER = "runs/teacher/model"
+PHOTOS, TEACHER = Path("photos"), "runs/teacher/model"
 
 
-def plain(data: Path, *, teacher: str = TEACHER) -> LabelJob:
+def plain(data: Path = PHOTOS, *, teacher: str = TEACHER) -> LabelJob:
     """One look at each image, as Depth Anything V2 labels. `data` is a folder of images.
 
     distill run recipes.labels:plain --data photos --out runs/labels
@@ -23,7 +23,7 @@ def plain(data: Path, *, teacher: str = TEACHER) -> LabelJob:
     return LabelJob(images=partial(ImageFolder, data), teacher=teacher, strategy=plain_strategy)
 
 
-def flip(data: Path, *, teacher: str = TEACHER) -> LabelJob:
+def flip(data: Path = PHOTOS, *, teacher: str = TEACHER) -> LabelJob:
     """The mean of two mirrored looks; how well they agree is stored as confidence.
 
     distill run recipes.labels:flip --data photos --out runs/labels

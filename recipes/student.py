@@ -1,4 +1,8 @@
-"""Students: small networks that learn from a teacher's labels. V1, V2: Yang et al. 2024a, b."""
+"""Students: small networks that learn from a teacher's labels. V1, V2: Yang et al. 2024a, b.
+
+`held_out` is a folder of images with depth (`rgb/`, `depth/`, as the benchmark `rgb-depth`) on
+which a run is watched; `perturb=none` switches colour, blur and CutMix off.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -9,7 +13,9 @@ import numpy as np
 from distill.datasets.hypersim import Hypersim
 from distill.datasets.image_folder import ImageFolder
 from distill.datasets.pseudo_labelled import PseudoLabelled
+from distill.datasets.rgb_depth_folder import RgbDepthFolder
 from distill.datasets.virtual_kitti2 import VirtualKitti2
+from distill.evaluation.validation import HeldOut, pictures
 from distill.loading import Batches, Mixture, batches
 from distill.losses.affine_invariant import affine_invariant
 from distill.losses.feature_alignment import feature_alignment
@@ -24,7 +30,7 @@ from distill.train import TrainJob
 from distill.transforms import resize_and_crop
 from distill.types import Sample
 
-LABELS = Path("runs/labels")
+PHOTOS, LABELS = Path("photos"), Path("runs/labels")
 RATES = {"encoder": 5e-6, "head": 5e-5}  # V1 section 4.1, V2 section 7.1
 TERMS_V2 = (
     Term("affine", 1.0, partial(affine_invariant, trim=0.1)),  # V2 section 5.2: the top 10 %
@@ -33,15 +39,17 @@ TERMS_V2 = (
 FEATURE_V2 = Term("feature", 1.0, partial(feature_alignment, tolerance=0.15))  # V1 table 12
 TERMS_V1 = (Term("affine", 1 / 3, partial(affine_invariant, trim=0.1)),)  # V1 section 3.3
 LABELLED_V1 = (Term("labelled", 1 / 3, affine_invariant),)
+Perturb = Annotated[bool | None, "V1 section 3.2; not necessary for S and B: V2 issue 207"]
 FEATURE_V1 = Term("feature", 1 / 3, partial(feature_alignment, tolerance=0.15))
 
 
 def vits(
-    data: Path,
+    data: Path = PHOTOS,
     *,
     labels: Path = LABELS,
     dinov2: Annotated[str, "V2 section 5.1"] = "facebook/dinov2-small",
-    perturb: Annotated[bool, "V1 section 3.2; not necessary for S and B: V2 issue 207"] = True,
+    perturb: Perturb = True,
+    held_out: Path | None = None,
 ) -> TrainJob:
     """Depth Anything V2's student S on pseudo-labels alone. `data` is the labelled image folder.
 
@@ -50,43 +58,46 @@ def vits(
 
     distill run recipes.student:vits --data photos --out runs/student
     """
-    return _v2("vits", dinov2, data, labels, perturb)
+    return _v2("vits", dinov2, data, labels, perturb, held_out)
 
 
 def vitb(
-    data: Path,
+    data: Path = PHOTOS,
     *,
     labels: Path = LABELS,
     dinov2: str = "facebook/dinov2-base",
-    perturb: bool = True,
+    perturb: Perturb = True,
+    held_out: Path | None = None,
 ) -> TrainJob:
     """Depth Anything V2's student B.
 
     distill run recipes.student:vitb --data photos --out runs/student_b
     """
-    return _v2("vitb", dinov2, data, labels, perturb)
+    return _v2("vitb", dinov2, data, labels, perturb, held_out)
 
 
 def vitl(
-    data: Path,
+    data: Path = PHOTOS,
     *,
     labels: Path = LABELS,
     dinov2: str = "facebook/dinov2-large",
-    perturb: bool = True,
+    perturb: Perturb = True,
+    held_out: Path | None = None,
 ) -> TrainJob:
     """Depth Anything V2's student L.
 
     distill run recipes.student:vitl --data photos --out runs/student_l
     """
-    return _v2("vitl", dinov2, data, labels, perturb)
+    return _v2("vitl", dinov2, data, labels, perturb, held_out)
 
 
 def v1_vits(
-    data: Path,
+    data: Path = PHOTOS,
     *,
     truth: Path = Path("data"),
     labels: Path = LABELS,
     dinov2: str = "facebook/dinov2-small",
+    perturb: Perturb = True,
 ) -> TrainJob:
     """Depth Anything V1's student S: truth and pseudo-labels 1:2 in each batch, the last four taps.
 
@@ -95,17 +106,20 @@ def v1_vits(
     distill run recipes.student:v1_vits --data photos --set truth=data --out runs/student_v1
     """
     student = partial(depth_anything, "vits", encoder=dinov2, version=1)
+    held_out = HeldOut(open=partial(Hypersim, truth / "hypersim", split="val"))
     return TrainJob(
         objective=partial(
             Distillation,
             student,
             TERMS_V1,
             labelled_terms=LABELLED_V1,
-            perturb=cutmix,
+            perturb=cutmix if perturb else None,
             feature=FEATURE_V1,
             frozen=partial(FrozenDinov2, dinov2),
         ),
-        batches=partial(_joint, data, labels, truth),
+        batches=partial(_joint, data, labels, truth, perturb),
+        validation=held_out,
+        pictures=partial(pictures, held_out),
         batch_size=192,
         steps=485_000,
         lr=partial(polynomial, rates=RATES, power=1.0),  # V1 section 4.1: linear
@@ -113,8 +127,11 @@ def v1_vits(
     )
 
 
-def _v2(size: str, dinov2: str, images: Path, labels: Path, perturb: bool) -> TrainJob:
+def _v2(
+    size: str, dinov2: str, images: Path, labels: Path, perturb: bool | None, held_out: Path | None
+) -> TrainJob:
     student = partial(depth_anything, size, encoder=dinov2)
+    watched = HeldOut(open=partial(RgbDepthFolder, held_out, name="held_out")) if held_out else None
     return TrainJob(
         objective=partial(
             Distillation,
@@ -125,6 +142,8 @@ def _v2(size: str, dinov2: str, images: Path, labels: Path, perturb: bool) -> Tr
             frozen=partial(FrozenDinov2, dinov2),
         ),
         batches=partial(_pseudo_labelled, images, labels, perturb),
+        validation=watched,
+        pictures=partial(pictures, watched) if watched else None,
         batch_size=192,  # V2 section 7.1
         steps=480_000,  # V2 section 7.1
         lr=partial(polynomial, rates=RATES, power=0.9),
@@ -132,17 +151,17 @@ def _v2(size: str, dinov2: str, images: Path, labels: Path, perturb: bool) -> Tr
     )
 
 
-def _pseudo_labelled(images: Path, labels: Path, perturb: bool, **where: int) -> Batches:
+def _pseudo_labelled(images: Path, labels: Path, perturb: bool | None, **where: int) -> Batches:
     mixture = Mixture([(PseudoLabelled(ImageFolder(images), labels), None)])
     return batches(mixture, transform=_perturbed if perturb else _cropped, **where)
 
 
-def _joint(images: Path, labels: Path, truth: Path, **where: int) -> Batches:
+def _joint(images: Path, labels: Path, truth: Path, perturb: bool | None, **where: int) -> Batches:
     """One sample of truth to two pseudo-labelled ones. V1 section 3.3."""
     rooms, streets = Hypersim(truth / "hypersim"), VirtualKitti2(truth / "virtual_kitti2")
     labelled = PseudoLabelled(ImageFolder(images), labels)
     mixture = Mixture([(rooms, 1), (streets, 1), (labelled, 4)])
-    return batches(mixture, transform=_perturbed, **where)
+    return batches(mixture, transform=_perturbed if perturb else _cropped, **where)
 
 
 def _cropped(sample: Sample, rng: np.random.Generator) -> Sample:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import recipes
 from distill import recipe
@@ -47,25 +48,58 @@ def test_published_numbers():
         assert job.lr(0, job.steps) == {"encoder": 5e-6, "head": 5e-5}
 
 
-def test_perturbations_can_be_switched_off():
-    function = recipe.load("recipes.student:vits")
+@pytest.mark.parametrize("name", ["vits", "v1_vits"])
+@pytest.mark.parametrize("word", ["none", "false"])
+def test_perturbations_can_be_switched_off(name: str, word: str):
+    function = recipe.load(f"recipes.student:{name}")
     on, _ = recipe.build(function, data=Path("d"), settings={})
-    off, _ = recipe.build(function, data=Path("d"), settings={"perturb": "false"})
+    off, _ = recipe.build(function, data=Path("d"), settings={"perturb": word})
     assert isinstance(on, TrainJob)
     assert isinstance(off, TrainJob)
     assert isinstance(on.objective, partial)
     assert isinstance(off.objective, partial)
     assert on.objective.keywords["perturb"] is not None
     assert off.objective.keywords["perturb"] is None
+    assert isinstance(on.batches, partial)
+    assert isinstance(off.batches, partial)
+    assert on.batches.args[-1]
+    assert not off.batches.args[-1]
 
 
-def test_missing_labels_name_the_remedy(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "asks"),
+    [
+        ("recipes.teacher:vitg", r"data/hypersim.*--data"),
+        ("recipes.labels:plain", r"photos.*--data"),
+        ("recipes.student:vits", r"photos.*--data"),
+        ("recipes.evaluation:student", r"give --data DIR holding rgb/"),
+    ],
+)
+def test_bare_commands_name_what_is_missing(
+    name: str, asks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`make teacher`, `make pseudolabel`, `make student`, `make evaluate` with nothing there."""
+    monkeypatch.chdir(tmp_path)
+    job, _ = recipe.build(recipe.load(name), data=None, settings={})
+    with pytest.raises((FileNotFoundError, ValueError), match=asks):
+        job.run(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "asks"),
+    [
+        ("recipes.labels:plain", r"runs/teacher/model.*make teacher"),
+        ("recipes.student:vits", r"runs/labels.*make pseudolabel"),
+    ],
+)
+def test_a_missing_predecessor_is_named_with_the_command_that_makes_it(
+    name: str, asks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    settings = {"labels": str(tmp_path / "labels"), "dinov2": str(tmp_path / "dinov2")}
-    job, _ = recipe.build(
-        recipe.load("recipes.student:vits"), data=tmp_path / "photos", settings=settings
-    )
-    with pytest.raises((FileNotFoundError, ValueError), match=r"dinov2|labels|photos"):
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / "a.png")
+    job, _ = recipe.build(recipe.load(name), data=None, settings={})
+    with pytest.raises((FileNotFoundError, ValueError), match=asks):
         job.run(tmp_path / "out")
 
 
@@ -84,7 +118,7 @@ def test_the_whole_chain_at_its_smallest(tmp_path: Path):
 
     small = {"steps": 2, "workers": 0, "batch_size": 2, "warmup": 0}
     for name in ("synthetic", "worlds"):
-        run(name, "worlds", indoor_scenes=1, indoor_frames=1, street_scenes=1, street_frames=1,
+        run(name, "worlds", indoor_scenes=19, indoor_frames=1, street_scenes=1, street_frames=1,
             street_variations=1, photos=3, evaluation=2, samples=1, workers=1)  # fmt: skip
     run("teacher", "teacher", **small)
     run("labels", "labels", teacher=out / "teacher" / "model")

@@ -177,7 +177,7 @@ def list_images(root: Path) -> Iterator[str]:
         ValueError: a file name is not valid UTF-8.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder of images")
+        raise FileNotFoundError(f"{root}: no such folder of images; name yours with --data DIR")
     Image.init()
     suffixes = {s for s, name in Image.registered_extensions().items() if name in FORMATS}
     yield from _walk(root, "", tuple(suffixes), (_identity(root),))

@@ -187,7 +187,8 @@ def load_predictor(
         raise FileNotFoundError(
             f"cannot get the model {model}: no such directory with config.json, weights and "
             "preprocessor_config.json, and the hub does not answer for it; download it where there "
-            "is network (`hf download ID --local-dir DIR`) and give the directory"
+            "is network (`hf download ID --local-dir DIR`) and give the directory; `make teacher` "
+            "and `make student` write theirs to runs/teacher/model and runs/student/model"
         ) from error
     network = network.to(device).eval().requires_grad_(False)
     if dtype != torch.float32:

@@ -1,0 +1,93 @@
+"""What a network in training is watched by: its scores on held-out images, and a few pictures."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from distill import transforms
+from distill.evaluation.benchmarks import Alignment, Protocol
+from distill.evaluation.scoring import score
+from distill.loading import Mixture, batches
+from distill.types import Batch, Dataset, Prediction, Sample
+
+PROTOCOL = Protocol(
+    id="validation.disp.v1",
+    dataset="held-out images of the training sets",
+    alignment=Alignment.DISPARITY,
+    floor="1/max",
+    source="Fit as MiDaS, floor as MoGe. A house number to watch a run with.",
+)
+_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """AbsRel and δ1 of a student, under `PROTOCOL`.
+
+    Attributes:
+        open: builds the data set; its targets are metric depth.
+        size: short side that the student sees, pixels.
+        images: at most so many, spread evenly over the data set.
+
+    Raises:
+        ValueError: `size` or `images` is below 1.
+    """
+
+    open: Callable[[], Dataset]
+    size: int = 518
+    images: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.images) < 1:
+            raise ValueError(f"HeldOut: size {self.size}, images {self.images}; both must be >= 1")
+
+    def __call__(self, student: Any) -> dict[str, float]:
+        """Mean over the images that have enough truth; nothing is said where none has."""
+        dataset = self.open()
+        count = min(self.images, len(dataset))
+        device = next(student.parameters()).device
+        rows = []
+        for number in range(count):
+            sample = dataset[number * len(dataset) // count]
+            assert sample.target is not None
+            assert sample.valid is not None
+            prediction = self._predicted(student, sample, device)
+            rows.append(score(prediction, sample.target, sample.valid, PROTOCOL))
+        measured = [row for row in rows if "skipped" not in row["flags"]]
+        return {
+            name: math.fsum(row[name] for row in measured) / len(measured)
+            for name in ("abs_rel", "delta1")
+            if measured
+        }
+
+    def _predicted(self, student: Any, sample: Sample, device: torch.device) -> Prediction:
+        """At the size of the truth."""
+        full = (sample.image.shape[1], sample.image.shape[2])
+        height, width = transforms.network_size(
+            *full, short_side=self.size, multiple=student.multiple
+        )
+        image = transforms.resize(sample, height=height, width=width).image
+        pred = student(image[None].to(device)).float()
+        whole = functional.interpolate(pred[None], full, mode="bilinear", align_corners=True)
+        return Prediction(values=whole[0, 0].cpu(), space=student.space)
+
+
+def pictures(held_out: HeldOut, multiple: int = 14) -> Batch:
+    """Four of the held-out images, or all of fewer, cropped to squares: always the same."""
+    dataset = held_out.open()
+    drawn = batches(
+        Mixture([(dataset, None)]),
+        batch_size=min(_SHOWN, len(dataset)),
+        transform=partial(
+            transforms.resize_and_crop, size=held_out.size, multiple=multiple, flip=0.0
+        ),
+        seed=0,
+    )
+    with contextlib.closing(drawn):
+        return next(drawn)

@@ -1,0 +1,97 @@
+"""Held-out images: a perfect student scores 0, sizes are the student's, pictures do not change."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from distill.evaluation.validation import HeldOut, pictures
+from distill.types import Sample, Space
+
+
+class Ramps:
+    """Depth rises along x at a slope of its own; the image is its disparity."""
+
+    name = "ramps"
+
+    def __init__(self, *, length: int = 6, empty: int = -1) -> None:
+        self._length, self._empty = length, empty
+
+    def __len__(self) -> int:
+        return self._length
+
+    def key(self, index: int) -> str:
+        return f"{self.name}/{index}"
+
+    def __getitem__(self, index: int) -> Sample:
+        depth = (1 + (index + 1) * torch.linspace(0, 1, 32)).expand(24, 32).contiguous()
+        valid = torch.full_like(depth, index != self._empty, dtype=torch.bool)
+        return Sample(
+            key=self.key(index),
+            image=(1 / depth).expand(3, 24, 32).contiguous(),
+            target=torch.where(valid, depth, torch.nan),
+            valid=valid,
+            space=Space.METRIC_DEPTH,
+        )
+
+
+class Reads(nn.Module):
+    """Answers with a power of the image's first channel."""
+
+    space, multiple = Space.AFFINE_DISPARITY, 4
+
+    def __init__(self, power: float = 1.0) -> None:
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(power))
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.seen.append(tuple(image.shape))
+        return 5 + 2 * image[:, 0] ** self.power
+
+
+@torch.no_grad()
+def test_the_right_disparity_scores_nearly_zero_and_another_does_not():
+    held_out = HeldOut(open=Ramps, size=24)
+    right, wrong = held_out(Reads()), held_out(Reads(3.0))
+    assert right["abs_rel"] < 1e-3
+    assert right["delta1"] == 1.0
+    assert wrong["abs_rel"] > 0.05
+
+
+@torch.no_grad()
+def test_it_sees_the_size_asked_for_and_so_many_images():
+    student = Reads()
+    HeldOut(open=Ramps, size=12, images=3)(student)
+    assert student.seen == [(1, 3, 12, 16)] * 3
+
+
+@torch.no_grad()
+def test_an_image_without_truth_does_not_count():
+    assert HeldOut(open=partial(Ramps, length=2, empty=0), size=24)(Reads())["abs_rel"] < 1e-3
+    assert HeldOut(open=partial(Ramps, length=1, empty=0), size=24)(Reads()) == {}
+
+
+def test_pictures_are_always_the_same():
+    held_out = HeldOut(open=Ramps, size=12)
+    first, second = (pictures(held_out, multiple=4) for _ in range(2))
+    assert first["key"] == second["key"]
+    assert first["image"].shape == (4, 3, 12, 12)
+    torch.testing.assert_close(first["image"], second["image"], rtol=0, atol=0)
+    assert len(pictures(HeldOut(open=partial(Ramps, length=2), size=12), multiple=4)["key"]) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"images": 0}])
+def test_senseless_numbers_are_refused(wrong: dict[str, int]):
+    with pytest.raises(ValueError, match="both must be >= 1"):
+        HeldOut(open=partial(Ramps), **wrong)
+
+
+def test_a_missing_set_is_named(tmp_path: Path):
+    def missing() -> Ramps:
+        raise FileNotFoundError(f"no folder {tmp_path}")
+
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        pictures(HeldOut(open=missing))
