@@ -20,6 +20,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from distill.evaluation.validation import HeldOut
 from distill.loading import Batches, Mixture, batches
 from distill.losses.affine_invariant import affine_invariant
 from distill.losses.gradient_matching import gradient_matching
@@ -140,6 +141,12 @@ def job(
         validation=count_pixels,
     )
     return dataclasses.replace(made, **fields)
+
+
+def watched() -> TrainJob:
+    """Two epochs with a real validation and nothing random, for the command line."""
+    held_out = HeldOut(open=partial(Planes, length=7), size=16)
+    return job(student={"dropout": 0.0}, validation=held_out, validate_every=4, threads=1)
 
 
 def run(out: Path, log: Path, environment: dict[str, str], resume: bool, fields: dict) -> None:
