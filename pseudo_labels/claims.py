@@ -1,16 +1,19 @@
 """Who writes which shard: processes agree through locks on the bytes of one empty file.
 
 Shard n belongs to the process that holds byte n of `.claims`. The kernel takes the locks of a dead
-process away, so nothing it left unfinished stays claimed, and no process ever waits for another.
+process away, so nothing it left unfinished stays claimed, and no process waits for another's shard.
 POSIX record locks also hold between hosts that share the folder over NFS.
 """
 
+import contextlib
 import fcntl
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from distill.labels.shards import index_path
+
+_TURN = 1 << 40  # a byte behind those of all shards
 
 
 class Claims:
@@ -44,6 +47,15 @@ class Claims:
     def give_back(self, number: int) -> None:
         """Let others have shard `number`."""
         fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until no other process is in such a block, then run it alone."""
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _TURN)
+        try:
+            yield
+        finally:
+            self.give_back(_TURN)
 
     def _take(self, number: int) -> bool:
         try:

@@ -7,7 +7,7 @@ bytes therefore do not depend on which process wrote it, nor on how often the jo
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -22,9 +22,11 @@ from distill.labels.shards import committed, discard_shard, read_report
 from distill.models.foreign import load_predictor
 from distill.types import Dataset, Space
 from pseudo_labels.defects import image_defect
+from pseudo_labels.guards import Guards
 from pseudo_labels.predictor import Predictor, Strategy
+from pseudo_labels.quarantine import quarantined, write_quarantine
 from pseudo_labels.strategies.plain import plain
-from pseudo_labels.worker import Worker, quarantined, write_quarantine
+from pseudo_labels.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class LabelJob:
         min_side: pixels; smaller images are quarantined.
         max_aspect: long to short side; longer strips are quarantined, they would need the memory
             of many images. KITTI's 3.3 passes.
-        max_quarantined: share of all images; one more stops the job.
+        max_quarantined: share of all images, whichever process met them; one more stops the job.
         retry_quarantined: a resumed job writes the shards with quarantined images again.
         load: builds the predictor from `teacher`, `device`, `dtype` and `space`.
 
@@ -110,18 +112,14 @@ class LabelJob:
                 held.enter_context(job.exclusive(out))
             held.enter_context(job.threads(self.threads))
             images = self.images()
-            predictor = self.load(
-                self.teacher,
-                device=device,
-                dtype=_DTYPES[self.dtype],
-                space=_SPACES[self.space] if self.space else None,
-            )
+            predictor = self._predictor(device)
             order = sorted(range(len(images)), key=images.key)
             meta = self._meta(images, order, predictor, device)
             if main:
                 _open_store(out, meta, resume=resume or _restarted())
                 if self.retry_quarantined:
                     _discard_quarantined(out)
+                write_quarantine(out, quarantined(out))  # what stopped an earlier run may be mended
             processes.wait_for_everyone()
             # only now: a process that waits for the others must die of SIGTERM
             stop = held.enter_context(job.terminated())
@@ -139,12 +137,19 @@ class LabelJob:
                 image_defect=partial(
                     image_defect, min_side=self.min_side, max_aspect=self.max_aspect
                 ),
-                check_budget=partial(self.check_budget, images=meta.keys),
+                guards=self._guards(meta),
                 stop=stop,
                 shows_progress=main,
             ).fill()
             if main:
                 self._finish(out, meta)
+
+    def _predictor(self, device: torch.device) -> Predictor:
+        space = _SPACES[self.space] if self.space else None
+        return self.load(self.teacher, device=device, dtype=_DTYPES[self.dtype], space=space)
+
+    def _guards(self, meta: StoreMeta) -> Guards:
+        return Guards(images=meta.keys, max_quarantined=self.max_quarantined)
 
     def _meta(
         self, images: Dataset, order: list[int], predictor: Predictor, device: torch.device
@@ -180,24 +185,10 @@ class LabelJob:
         """Write `quarantine.jsonl` and tell whether all is well."""
         reasons = quarantined(out)
         write_quarantine(out, reasons)
-        self.check_budget(reasons, meta.keys)
+        self._guards(meta).check_quarantined(reasons)
         log.info("%s: %d labels of %d images", out, meta.keys - len(reasons), meta.keys)
         if reasons:
             raise job.PartialFailure(reasons)
-
-    def check_budget(self, reasons: Mapping[str, str], images: int) -> None:
-        """Stop once too many images have got no label.
-
-        Raises:
-            GuardStop: they are more than `max_quarantined` of all; the last one is named.
-        """
-        if len(reasons) > self.max_quarantined * images:
-            key, reason = max(reasons.items())
-            raise job.GuardStop(
-                f"{len(reasons)} of {images} images got no label, more than max_quarantined="
-                f"{self.max_quarantined:g} of all, the last of them {key}: {reason}; see "
-                "quarantine.jsonl, then --resume"
-            )
 
 
 def _open_store(out: Path, meta: StoreMeta, *, resume: bool) -> None:

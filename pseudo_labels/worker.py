@@ -1,10 +1,10 @@
 """One process' part of a label job: claim a shard, label it, commit it, until none is left."""
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from distill import atomic
 from distill.labels.codec import Codec
 from distill.labels.meta import StoreMeta
-from distill.labels.shards import EncodedLabel, committed, encode_label, read_report, write_shard
+from distill.labels.shards import EncodedLabel, committed, encode_label, write_shard
 from distill.types import Dataset, Prediction
 from pseudo_labels.claims import Claims
 from pseudo_labels.defects import map_defect
+from pseudo_labels.guards import Guards
 from pseudo_labels.pipeline import Read, Steps, label_shards
 from pseudo_labels.predictor import Predictor, Strategy
+from pseudo_labels.quarantine import set_aside
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Worker:
         batch_size: images of one size that the teacher sees at once.
         workers: threads that read, and as many that encode.
         image_defect: height and width -> why such an image is not labelled, or None.
-        check_budget: raises when images without a label, with their reasons, are too many.
+        guards: what stops the job.
         stop: set by SIGTERM.
         shows_progress: True for one process of a launch.
     """
@@ -61,24 +62,23 @@ class Worker:
     batch_size: int
     workers: int
     image_defect: Callable[[int, int], str | None]
-    check_budget: Callable[[Mapping[str, str]], None]
+    guards: Guards
     stop: threading.Event
     shows_progress: bool
-    _quarantined: dict[str, str] = field(default_factory=dict, init=False)
 
     def fill(self) -> None:
         """Label what is missing.
 
         Raises:
             Interrupted: `stop` was set.
-            GuardStop: from `check_budget`.
+            GuardStop: from `guards`.
         """
-        self._quarantined = quarantined(self.out)
         with (
             Claims(self.out) as claims,
             tqdm(total=self.meta.keys, unit="image", disable=not self.shows_progress) as bar,
         ):
-            steps = Steps(self._read, self._ask, self._encode, self._commit, bar.update)
+            commit = partial(self._commit, claims)
+            steps = Steps(self._read, self._ask, self._encode, commit, bar.update)
             while missing := self._missing(bar):
                 shards = ((number, self._members(number)) for number in claims.free(missing))
                 label_shards(
@@ -136,32 +136,16 @@ class Worker:
         prediction = Prediction(values=values, space=self.predictor.space, confidence=sure)
         return encode_label(image.key, prediction, codec=self.codec, image_size=image.image_size)
 
-    def _commit(self, number: int, labels: list[EncodedLabel], reasons: Mapping[str, str]) -> None:
-        self.check_budget(self._quarantined)  # nothing is committed behind a stop
-        self._quarantined |= reasons
-        if reasons:
-            write_quarantine(self.out, self._quarantined)
-            self.check_budget(self._quarantined)
+    def _commit(
+        self,
+        claims: Claims,
+        number: int,
+        labels: list[EncodedLabel],
+        reasons: Mapping[str, str],
+    ) -> None:
+        set_aside(self.out, reasons, claims=claims, check=self.guards.check_quarantined)
         write_shard(self.out, number, labels, quarantined=reasons)
         log.info("labels-%05d: %d labels, %d quarantined", number, len(labels), len(reasons))
-
-
-def quarantined(out: Path) -> dict[str, str]:
-    """Images of the committed shards that got no label, each with its reason."""
-    reasons: dict[str, str] = {}
-    for number in committed(out):
-        reasons |= read_report(out, number).quarantined
-    return reasons
-
-
-def write_quarantine(out: Path, reasons: Mapping[str, str]) -> None:
-    """Write `quarantine.jsonl`, sorted by key; without reasons there is no such file."""
-    path = out / "quarantine.jsonl"
-    if not reasons:
-        path.unlink(missing_ok=True)
-        return
-    lines = [json.dumps({"key": key, "reason": reasons[key]}) for key in sorted(reasons)]
-    atomic.write_text(path, "\n".join(lines) + "\n")
 
 
 def _to_pil(image: Float[Tensor, "3 h w"]) -> Image.Image:

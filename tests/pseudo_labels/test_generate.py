@@ -18,6 +18,8 @@ from distill.labels.store import LabelStore
 from distill.recipe import build
 from distill.types import Space
 from pseudo_labels import generate
+from pseudo_labels.claims import Claims
+from pseudo_labels.quarantine import set_aside
 from pseudo_labels.strategies.plain import plain
 
 
@@ -222,6 +224,46 @@ def test_quarantine_has_a_budget(tmp_path):
         job(root, max_quarantined=0.1).run(out)
     assert len((out / "quarantine.jsonl").read_text().splitlines()) == 3
     assert LabelStore(out, allow_incomplete=True).missing()
+
+
+class Neighbour(TinyTeacher):
+    """Finds, while it is asked, that another process of the job has set images aside."""
+
+    def __init__(self, *args, out, aside, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.out, self.aside = out, aside
+
+    def predict_network(self, pixels):
+        if self.aside:
+            reasons, self.aside = {f"other/{n}": "cut off" for n in range(self.aside)}, 0
+            with Claims(self.out) as claims:
+                set_aside(self.out, reasons, claims=claims, check=lambda known: None)
+        return super().predict_network(pixels)
+
+
+def test_the_budget_is_shared_with_other_processes(tmp_path):
+    """4 images here and 3 there are more than 6, and quarantine.jsonl tells of both."""
+    root, out = _spoiled(tmp_path), tmp_path / "store"
+    neighbour = partial(Neighbour, out=out, aside=3)
+    with pytest.raises(GuardStop, match=r"7 of 26 .* more than max_quarantined=0\.25 of all"):
+        job(root, max_quarantined=0.25, load=neighbour, strategy=plain).run(out)
+    assert sum("other/" in line for line in _quarantine(out)) == 3
+    assert len(_quarantine(out)) == 7
+
+
+def test_nothing_is_committed_behind_the_stop_of_another_process(photos, tmp_path):
+    out = tmp_path / "store"
+    neighbour = partial(Neighbour, out=out, aside=14)
+    with pytest.raises(GuardStop, match=r"14 of 26 .* the last of them other/9: cut off"):
+        job(photos, load=neighbour, strategy=plain).run(out)
+    assert LabelStore(out, allow_incomplete=True).missing() == list(range(7))
+    job(photos).run(out, resume=True)  # whatever it was, it is not there any more
+    assert _quarantine(out) == []
+
+
+def _quarantine(out):
+    path = out / "quarantine.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
 
 
 class Broken(TinyTeacher):

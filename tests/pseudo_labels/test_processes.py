@@ -14,6 +14,7 @@ from tiny_teacher import contents, job, write_photos
 from distill.cli import main
 from distill.labels.store import LabelStore
 from pseudo_labels.claims import Claims
+from pseudo_labels.quarantine import read_quarantine, set_aside
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "recipes" / "clusters" / "two_cpu_processes.yaml"
@@ -125,6 +126,19 @@ def test_claims_are_exclusive_and_die_with_their_process(tmp_path):
         process.kill()
         process.join()
         assert list(claims.free(range(1, 3))) == [1, 2]
+
+
+def set_aside_many(out, name):
+    with Claims(out) as claims:
+        for n in range(20):
+            set_aside(out, {f"{name}/{n}": "cut off"}, claims=claims, check=lambda known: None)
+
+
+def test_no_process_loses_what_another_set_aside(tmp_path):
+    processes = [start(set_aside_many, tmp_path, name) for name in ("a", "b", "c")]
+    for process in processes:
+        process.join(300)
+    assert len(read_quarantine(tmp_path)) == 60
 
 
 def test_committed_shards_are_not_claimed(tmp_path, photos):
