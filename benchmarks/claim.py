@@ -5,11 +5,13 @@
 Depth Anything V2's central claim (Yang et al. 2024b, table 5) in miniature. Every seed has its own
 worlds, initial weights, sample order, crops and perturbations, and evaluates on photographs of its
 own; no recipe was tuned on these seeds. What is there is reused, so that a killed run goes on;
-`--at-once 2` runs two seeds side by side. The result goes to `benchmarks/results/claim.json`.
+`--at-once 2` runs two seeds side by side. The result goes to `OUT/claim.json`; `--record` copies it
+to `benchmarks/results/`. What a stage said is in `OUT/SEED/STAGE.log`.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from concurrent import futures
@@ -19,12 +21,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks.origin import origin
+
 RESULTS = Path(__file__).parent / "results" / "claim.json"
 MODELS = ("teacher", "student", "student_synthetic_only")
 
 
 def chain(out: Path, seed: int, settings: list[str]) -> dict[str, Any]:
-    """Run the demo with `seed` into `out`; its summary."""
+    """Run the demo with `seed` into `out`, unless it is there; its summary."""
+    if (out / "summary.json").is_file():
+        return json.loads((out / "summary.json").read_text())
     stages = {
         "worlds": [f"seed={seed}"],
         "teacher": [f"seed={seed}", *settings],
@@ -34,9 +40,24 @@ def chain(out: Path, seed: int, settings: list[str]) -> dict[str, Any]:
     }
     for stage, given in stages.items():
         data = [] if stage == "worlds" else ["--data", str(out / "worlds")]
-        _distill(f"recipes.demo:{stage}", *data, "--out", str(out / stage), "--set", *given)
-    _distill("recipes.demo:evaluation", "--data", str(out), "--out", str(out))
+        run_stage(out, stage, *data, "--out", str(out / stage), "--set", *given)
+    run_stage(out, "evaluation", "--data", str(out), "--out", str(out))
     return json.loads((out / "summary.json").read_text())
+
+
+def run_stage(out: Path, stage: str, *arguments: str) -> None:
+    """Run one stage of the demo.
+
+    Raises:
+        RuntimeError: it failed; the end of what it said is told.
+    """
+    command = [sys.executable, "-m", "distill", "run", f"recipes.demo:{stage}", *arguments]
+    out.mkdir(parents=True, exist_ok=True)
+    log = out / f"{stage}.log"
+    with log.open("w") as said:
+        ran = subprocess.run([*command, "--resume"], stdout=said, stderr=said)
+    if ran.returncode:
+        raise RuntimeError(f"{out}: {stage} ended with {ran.returncode}: {log.read_text()[-2000:]}")
 
 
 def verdict(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -63,6 +84,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=1, help="seeds")
     parser.add_argument("--set", nargs="*", default=[], help="of every training run")
+    parser.add_argument("--record", action="store_true", help=f"copy the result to {RESULTS.name}")
     args = parser.parse_args()
     seeds = range(args.first, args.first + args.seeds)
     rows: list[dict[str, Any]] = []
@@ -77,14 +99,17 @@ def main() -> None:
             print(json.dumps(rows[-1]), flush=True)
             result = {**verdict(rows), "protocol": summary["protocol"], "rows": rows}
             result["command"] = " ".join(["python", "-m", "benchmarks.claim", *sys.argv[1:]])
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+            result |= {"machine": origin()["machine"], "commits": _commits(args.out)}
+            (args.out / "claim.json").write_text(json.dumps(result, indent=2) + "\n")
+    if args.record:
+        shutil.copy(args.out / "claim.json", RESULTS)
     print(json.dumps(verdict(rows)))
 
 
-def _distill(recipe: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", "distill", "run", recipe, *arguments, "--resume"]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+def _commits(out: Path) -> list[str]:
+    """Of the code that trained the students, as their runs recorded it."""
+    runs = [json.loads(path.read_text()) for path in out.glob("*/student/run.json")]
+    return sorted({start["commit"] for run in runs for start in run["starts"]})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """The verdict on a hand-made table."""
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks.claim import verdict
+from benchmarks.claim import chain, run_stage, verdict
 
 
 def row(ours: float, theirs: float) -> dict:
@@ -16,3 +18,11 @@ def test_verdict():
     low, high = found["interval_95"]  # t(2) = 4.302653, standard error 0.152753 / sqrt(3)
     assert low == pytest.approx(0.0666667 - 4.302653 * 0.0881917, abs=1e-5)
     assert high == pytest.approx(0.0666667 + 4.302653 * 0.0881917, abs=1e-5)
+
+
+def test_a_seed_that_is_there_is_read_and_a_failing_stage_named(tmp_path: Path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "summary.json").write_text('{"student": 1}')
+    assert chain(tmp_path / "7", 7, []) == {"student": 1}
+    with pytest.raises(RuntimeError, match=r"(?s)worlds ended with 2: .*nothing is called 'oops'"):
+        run_stage(tmp_path / "8", "worlds", "--out", str(tmp_path / "8"), "--set", "oops=1")
