@@ -26,7 +26,7 @@ demo-worlds demo-teacher: demo-synthetic
 demo-labels: demo-worlds demo-teacher
 demo-student: demo-labels
 demo-student_synthetic_only: demo-worlds
-demo-worlds demo-student_synthetic_only: private export TQDM_POSITION := 1 # the lower bar
+demo-worlds demo-student_synthetic_only: private export TQDM_POSITION := 1
 demo-synthetic demo-worlds: demo-%:
 	$(call stage,$*,,worlds)
 demo-teacher demo-labels demo-student demo-student_synthetic_only: demo-%:
