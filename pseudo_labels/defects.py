@@ -18,9 +18,9 @@ def map_defect(values: Float[Tensor, "h w"]) -> str | None:
     minimum, maximum = values.aminmax()
     if maximum - minimum <= _CONSTANT * max(abs(minimum), abs(maximum)):
         return f"the predicted map is constant, {float(minimum):.6g}"
-    zeros = float((values == 0).float().mean())
-    if zeros > _ZEROS:
-        return f"{zeros:.1%} of the predicted map is exactly zero"
+    zeros = int((values == 0).sum())
+    if zeros > _ZEROS * values.numel():
+        return f"{zeros / values.numel():.1%} of the predicted map is exactly zero"
     return None
 
 

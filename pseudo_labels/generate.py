@@ -22,7 +22,7 @@ from distill.labels.shards import committed, discard_shard, read_report
 from distill.models.foreign import load_predictor
 from distill.types import Dataset, Space
 from pseudo_labels.defects import image_defect
-from pseudo_labels.guards import Guards
+from pseudo_labels.guards import Guards, Zeros, zeros_reported
 from pseudo_labels.predictor import Predictor, Strategy
 from pseudo_labels.quarantine import quarantined, write_quarantine
 from pseudo_labels.strategies.plain import plain
@@ -55,6 +55,8 @@ class LabelJob:
         max_aspect: long to short side; longer strips are quarantined, they would need the memory
             of many images. KITTI's 3.3 passes.
         max_quarantined: share of all images, whichever process met them; one more stops the job.
+        max_zeros: share of exact zeros in the labels so far, once there are 100 or all; more stops
+            the job. Sky is 0, so a set of clouds needs more.
         retry_quarantined: a resumed job writes the shards with quarantined images again.
         load: builds the predictor from `teacher`, `device`, `dtype` and `space`.
 
@@ -75,6 +77,7 @@ class LabelJob:
     min_side: int = 32
     max_aspect: float = 4.0
     max_quarantined: float = 0.1
+    max_zeros: float = 0.5
     retry_quarantined: bool = False
     # pyright takes a cached_property for a plain attribute
     load: Callable[..., Predictor] = load_predictor  # pyright: ignore[reportAssignmentType]
@@ -83,10 +86,9 @@ class LabelJob:
         for name in ("shard_size", "batch_size", "workers", "threads", "min_side", "max_aspect"):
             if getattr(self, name) < 1:
                 raise ValueError(f"LabelJob: {name}={getattr(self, name)} must be at least 1")
-        if not 0 <= self.max_quarantined <= 1:
-            raise ValueError(
-                f"LabelJob: max_quarantined={self.max_quarantined} lies outside [0, 1]"
-            )
+        for name in ("max_quarantined", "max_zeros"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"LabelJob: {name}={getattr(self, name)} lies outside [0, 1]")
         if self.space is not None and self.space not in _SPACES:
             names = ", ".join(space.name for space in Space)
             raise ValueError(f"LabelJob: space={self.space!r}; choose one of {names}")
@@ -99,7 +101,8 @@ class LabelJob:
         Raises:
             ValueError: `out` holds a store that this job would not have written, or one at all and
                 `resume` is False; another job is writing there.
-            GuardStop: more than `max_quarantined` of the images got no label.
+            GuardStop: more than `max_quarantined` of the images got no label, or more than
+                `max_zeros` of the labels is exactly zero.
             Interrupted: SIGTERM came; committed shards are kept.
             PartialFailure: some images got no label; they are named, also in `quarantine.jsonl`.
         """
@@ -111,8 +114,7 @@ class LabelJob:
             if main:
                 held.enter_context(job.exclusive(out))
             held.enter_context(job.threads(self.threads))
-            images = self.images()
-            predictor = self._predictor(device)
+            images, predictor = self.images(), self._predictor(device)
             order = sorted(range(len(images)), key=images.key)
             meta = self._meta(images, order, predictor, device)
             if main:
@@ -149,7 +151,12 @@ class LabelJob:
         return self.load(self.teacher, device=device, dtype=_DTYPES[self.dtype], space=space)
 
     def _guards(self, meta: StoreMeta) -> Guards:
-        return Guards(images=meta.keys, max_quarantined=self.max_quarantined)
+        return Guards(
+            images=meta.keys,
+            teacher=meta.teacher,
+            max_quarantined=self.max_quarantined,
+            max_zeros=self.max_zeros,
+        )
 
     def _meta(
         self, images: Dataset, order: list[int], predictor: Predictor, device: torch.device
@@ -185,7 +192,9 @@ class LabelJob:
         """Write `quarantine.jsonl` and tell whether all is well."""
         reasons = quarantined(out)
         write_quarantine(out, reasons)
-        self._guards(meta).check_quarantined(reasons)
+        guards, reports = self._guards(meta), [read_report(out, n) for n in committed(out)]
+        guards.check_quarantined(reasons)
+        guards.check_zeros(sum(map(zeros_reported, reports), start=Zeros()))
         log.info("%s: %d labels of %d images", out, meta.keys - len(reasons), meta.keys)
         if reasons:
             raise job.PartialFailure(reasons)

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from distill.labels.codec import Codec
 from distill.labels.meta import StoreMeta
-from distill.labels.shards import EncodedLabel, committed, encode_label, write_shard
+from distill.labels.shards import EncodedLabel, committed, encode_label, read_report, write_shard
 from distill.types import Dataset, Prediction
 from pseudo_labels.claims import Claims
 from pseudo_labels.defects import map_defect
-from pseudo_labels.guards import Guards
+from pseudo_labels.guards import Guards, Zeros, zeros_of, zeros_reported
 from pseudo_labels.pipeline import Read, Steps, label_shards
 from pseudo_labels.predictor import Predictor, Strategy
 from pseudo_labels.quarantine import set_aside
@@ -65,6 +65,8 @@ class Worker:
     guards: Guards
     stop: threading.Event
     shows_progress: bool
+    _counted: set[int] = field(default_factory=set[int], init=False)
+    _zeros: Zeros = field(default_factory=Zeros, init=False)
 
     def fill(self) -> None:
         """Label what is missing.
@@ -144,8 +146,16 @@ class Worker:
         reasons: Mapping[str, str],
     ) -> None:
         set_aside(self.out, reasons, claims=claims, check=self.guards.check_quarantined)
+        self.guards.check_zeros(self._zeros_so_far() + zeros_of(labels, reasons))
         write_shard(self.out, number, labels, quarantined=reasons)
         log.info("labels-%05d: %d labels, %d quarantined", number, len(labels), len(reasons))
+
+    def _zeros_so_far(self) -> Zeros:
+        """Of all committed shards, by whomever; every index is read once."""
+        for number in set(committed(self.out)) - self._counted:
+            self._zeros += zeros_reported(read_report(self.out, number))
+            self._counted.add(number)
+        return self._zeros
 
 
 def _to_pil(image: Float[Tensor, "3 h w"]) -> Image.Image:

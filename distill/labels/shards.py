@@ -46,7 +46,11 @@ class CorruptShard(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedLabel:
-    """A label ready to be written: its bytes and what its `.json` member and index row say."""
+    """A label ready to be written: its bytes and what its `.json` member and index row say.
+
+    Attributes:
+        zeros: pixels that are exactly 0; only the shard as a whole tells their number.
+    """
 
     key: str
     data: bytes
@@ -57,22 +61,30 @@ class EncodedLabel:
     minimum: float
     maximum: float
     confidence: float | None
+    zeros: int = 0
 
     def description(self) -> dict[str, Any]:
-        """Everything but the bytes."""
+        """Everything but the bytes and `zeros`."""
         fields = asdict(self)
-        del fields["data"]
+        del fields["data"], fields["zeros"]
         return fields
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardReport:
-    """What a shard's index says of the shard as a whole."""
+    """What a shard's index says of the shard as a whole.
+
+    Attributes:
+        pixels: of all labels together; 0 in stores that do not tell.
+        zeros: those of them that are exactly 0.
+    """
 
     labels: int
     size: int
     sha256: str
     quarantined: Mapping[str, str]
+    pixels: int = 0
+    zeros: int = 0
 
 
 def tar_path(root: Path, number: int) -> Path:
@@ -151,6 +163,7 @@ def encode_label(
         minimum=float(inside.min()),
         maximum=float(inside.max()),
         confidence=None if confidence is None else float(np.float32(confidence)),
+        zeros=int((inside == 0).sum()),
     )
 
 
@@ -179,6 +192,8 @@ def write_shard(
         "size": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "quarantined": dict(sorted((quarantined or {}).items())),
+        "pixels": sum(label.height * label.width for label in labels),
+        "zeros": sum(label.zeros for label in labels),
     }
     rows = rows_of_tar(io.BytesIO(data), number)
     atomic.write_bytes(index_path(root, number), index.to_bytes(rows, summary))

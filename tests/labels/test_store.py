@@ -102,6 +102,17 @@ def test_index_says_where_a_label_lies(finished):
         assert (row["height"], row["image_width"]) == (14, 40)
 
 
+def test_a_shard_counts_its_zeros(store):
+    report = shards.read_report(store, 0)
+    assert (report.pixels, report.zeros) == (3 * 14 * 28, 3)  # each ramp starts at 0
+    older = shards.index.read_summary(shards.index_path(store, 0))
+    del older["pixels"], older["zeros"]
+    rows = shards.read_rows(store, 0).to_pylist()
+    shards.index_path(store, 0).write_bytes(shards.index.to_bytes(rows, older))
+    assert shards.read_report(store, 0).pixels == 0
+    assert LabelStore(store).verify() == 8
+
+
 def test_valid_is_kept(tmp_path):
     valid = torch.rand(14, 28, generator=torch.Generator().manual_seed(0)) > 0.5
     values = torch.where(valid, ramp(3), torch.nan)

@@ -285,8 +285,8 @@ class Broken(TinyTeacher):
         (lambda values: values / 0, "are not finite"),
         (lambda values: values * 0 + 3, "constant, 3"),
         (
-            lambda values: values.clamp(min=values.quantile(0.7)) - values.quantile(0.7),
-            "70% .* zero",
+            lambda values: values.clamp(min=values.quantile(0.995)) - values.quantile(0.995),
+            r"99\.\d% .* zero",
         ),
     ],
 )
@@ -298,6 +298,61 @@ def test_degenerate_maps_are_set_aside(photos, tmp_path, fault, reason):
     assert len(store) + len(store.quarantined()) == 26
     assert len(store) > 5
     assert store.verify() == len(store)
+
+
+class Sky(TinyTeacher):
+    """Maps of pictures that are at least this high for their width are zero at 7 of 10 pixels."""
+
+    def __init__(self, *args, ratio, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.ratio = ratio
+
+    def predict_network(self, pixels):
+        values = super().predict_network(pixels)
+        if pixels.shape[-2] < self.ratio * pixels.shape[-1]:
+            return values
+        return (values - values.flatten(1).quantile(0.7, dim=1)[:, None, None]).clamp(min=0)
+
+
+DEAD = {"strategy": plain, "load": partial(Sky, ratio=0.0)}
+
+
+def test_photographs_that_are_mostly_sky_keep_their_labels(photos, tmp_path):
+    """A third of them, so that far less than half of all pixels is zero."""
+    job(photos, strategy=plain, load=partial(Sky, ratio=1.1)).run(tmp_path / "store")
+    store = LabelStore(tmp_path / "store")
+    maps = [store.read(key).prediction.values for key in sorted(store.keys())]
+    assert len(maps) == 26
+    assert sum(bool((values == 0).float().mean() > 0.69) for values in maps) == 8
+
+
+def test_a_teacher_that_says_mostly_zero_stops_the_job(photos, tmp_path):
+    out = tmp_path / "store"
+    said = r"70\.\d% of the pixels that tiny predicted for 26 images .* max_zeros=0\.5"
+    with pytest.raises(GuardStop, match=said):
+        job(photos, **DEAD).run(out)
+    assert LabelStore(out, allow_incomplete=True).missing() == [6]  # nothing behind the stop
+    job(photos, **DEAD, max_zeros=0.8).run(out, resume=True)
+    job(photos, **DEAD, max_zeros=1.0).run(tmp_path / "at once")
+    assert contents(out) == contents(tmp_path / "at once")
+    with pytest.raises(GuardStop, match="may be dead"):  # also of a store that is finished
+        job(photos, **DEAD).run(out, resume=True)
+
+
+def test_zeros_count_from_a_hundred_images_on(tmp_path):
+    root, out = write_photos(tmp_path / "photos", 110), tmp_path / "store"
+    with pytest.raises(GuardStop, match="predicted for 100 images"):
+        job(root, **DEAD).run(out)
+    assert LabelStore(out, allow_incomplete=True).missing() == [24, 25, 26, 27]
+
+
+def test_zeros_of_earlier_runs_count(photos, tmp_path):
+    """Only the last shard is written again, and its maps are whole."""
+    out = tmp_path / "store"
+    job(photos, **DEAD, max_zeros=1.0).run(out)
+    discard_shard(out, 6)
+    with pytest.raises(GuardStop, match=r"6\d\.\d% of the pixels .* 26 images"):
+        job(photos, strategy=plain).run(out, resume=True)
 
 
 def test_an_error_in_a_thread_is_not_swallowed(photos, tmp_path):
@@ -314,6 +369,7 @@ def test_an_error_in_a_thread_is_not_swallowed(photos, tmp_path):
         *({name: 0} for name in ("shard_size", "batch_size", "workers", "threads", "min_side")),
         {"max_aspect": 0.5},
         {"max_quarantined": 1.5},
+        {"max_zeros": -0.1},
         {"dtype": "float16"},
     ],
 )

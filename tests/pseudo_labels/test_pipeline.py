@@ -111,8 +111,8 @@ def test_reasons_of_both_kinds_reach_the_commit():
         ([[1.0, torch.nan], [torch.inf, 2.0]], "2 of 4 predicted values are not finite"),
         ([[5.0, 5.0], [5.0, 5.000001]], "constant, 5"),
         ([[0.0, 0.0], [0.0, 0.0]], "constant, 0"),
-        ([[0.0, 0.0], [0.0, 1.0]], "75% of the predicted map is exactly zero"),
-        ([[0.0, 0.0], [2.0, 1.0]], None),
+        ([[0.0] * 199 + [1.0]], "99.5% of the predicted map is exactly zero"),
+        ([[0.0] * 198 + [1.0, 2.0]], None),  # nothing but sky and a kite
         ([[-1e-9, 0.0], [1e-9, 2e-9]], None),
     ],
 )
