@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -46,6 +47,14 @@ def deviation(model: torch.nn.Module, expected: Tensor, image: Tensor) -> float:
     assert expected.std() > 0.02 * (expected.max() - expected.min())  # not a constant
     difference = model(image).predicted_depth - expected
     return float(difference.abs().max() / (expected.max() - expected.min()))
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """The same names, types and bits."""
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name].view(torch.int32), tensor.view(torch.int32)), name
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +106,75 @@ def test_every_size_at_reduced_depth_computes_the_official_output(size: str) -> 
     assert deviation(model, predict(state, image, (0, 1, 2, 3)), image) < 1e-4
 
 
+@pytest.fixture(params=PUBLISHED)
+def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A published size, for the test's duration a third as wide and 6 blocks deep."""
+    published = SIZES[request.param]
+    heads = published.encoder.heads // 3
+    encoder = dataclasses.replace(
+        published.encoder, width=64 * heads, heads=heads, depth=6, image_size=70
+    )
+    architecture = dataclasses.replace(
+        published,
+        encoder=encoder,
+        taps=(2, 3, 5, 6),
+        necks=cast(Any, tuple(channels // 8 for channels in published.necks)),
+        fusion=published.fusion // 4,
+    )
+    monkeypatch.setitem(SIZES, request.param, architecture)
+    monkeypatch.setitem(dinov2.ENCODERS, request.param, encoder)
+    return request.param
+
+
+@pytest.mark.parametrize("max_depth", [None, 20.0], ids=["relative", "metric"])
+@pytest.mark.parametrize(("version", "taps"), [(1, (2, 3, 4, 5)), (2, (1, 2, 4, 5))])
+def test_every_size_goes_there_and_back(
+    small: str, version: int, taps: tuple[int, ...], max_depth: float | None, tmp_path: Path
+) -> None:
+    """The directory computes the official map, and the file that comes back has the same bits."""
+    state, kind = official_state(small), f"depth-anything-v{version}"
+    torch.save(state, tmp_path / "official.pth")
+    convert(tmp_path / "official.pth", tmp_path / "model", kind=kind, max_depth=max_depth)
+    model = AutoModelForDepthEstimation.from_pretrained(tmp_path / "model")
+    image = waves(70, 70)
+    assert deviation(model, predict(state, image, taps, max_depth=max_depth), image) < 1e-4
+    convert(tmp_path / "model", tmp_path / "back.pth", kind=kind, to="official")
+    assert_same(torch.load(tmp_path / "back.pth", weights_only=True), state)
+
+
+def test_every_dinov2_goes_there_and_back(small: str, tmp_path: Path) -> None:
+    wanted = dinov2.layout(dinov2.ENCODERS[small])
+    state = random_state({name: stored.shape for name, stored in wanted.items()})
+    torch.save(state, tmp_path / "official.pth")
+    convert(tmp_path / "official.pth", tmp_path / "model", kind="dinov2")
+    convert(tmp_path / "model", tmp_path / "back.pth", kind="dinov2", to="official")
+    assert_same(torch.load(tmp_path / "back.pth", weights_only=True), state)
+
+
+def test_every_size_is_read_strictly_both_ways(small: str, tmp_path: Path) -> None:
+    state, kind = official_state(small), "depth-anything-v2"
+    last = "w3" if small == "vitg" else "fc2"
+    name = f"pretrained.blocks.5.mlp.{last}.weight"
+    wrong = {
+        rf"1 tensors missing \['{name}'\]": {n: t for n, t in state.items() if n != name},
+        r"1 unexpected \['pretrained\.registers'\]": {**state, "pretrained.registers": state[name]},
+        rf"{name} is \(1, 1\), expected \(": {**state, name: torch.zeros(1, 1)},
+    }
+    for words, tensors in wrong.items():
+        torch.save(tensors, tmp_path / "wrong.pth")
+        with pytest.raises(ValueError, match=words):
+            convert(tmp_path / "wrong.pth", tmp_path / "model", kind=kind)
+    assert not (tmp_path / "model").exists()
+    torch.save(state, tmp_path / "official.pth")
+    convert(tmp_path / "official.pth", tmp_path / "model", kind=kind)
+    weights = load_file(tmp_path / "model/model.safetensors")
+    del weights["head.conv3.bias"]
+    save_file(weights, tmp_path / "model/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"1 tensors missing \['head\.conv3\.bias'\]"):
+        convert(tmp_path / "model", tmp_path / "back.pth", kind=kind, to="official")
+    assert not (tmp_path / "back.pth").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "version"), [entry for entry in TAPS if entry[0] != "vits"])
 def test_every_size_computes_the_official_output(size: str, version: int, tmp_path: Path) -> None:
@@ -143,9 +221,7 @@ def test_dinov2_there_and_back(tmp_path: Path) -> None:
     model = load_strictly(Dinov2Model.from_pretrained, tmp_path / "model")
     assert torch.equal(model.embeddings.cls_token, state["cls_token"])
     convert(tmp_path / "model", tmp_path / "back.pth", kind="dinov2", to="official")
-    back = torch.load(tmp_path / "back.pth", weights_only=True)
-    assert back.keys() == state.keys()
-    assert all(torch.equal(back[name], state[name]) for name in state)
+    assert_same(torch.load(tmp_path / "back.pth", weights_only=True), state)
 
 
 def test_a_trained_model_becomes_official(tmp_path: Path) -> None:
