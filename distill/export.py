@@ -51,10 +51,11 @@ def convert(
     """Convert published weights; the size (vits, vitb, vitl, vitg) is read from shapes.
 
     transformers resizes the position embedding to the number of patches, the official code by a
-    factor that is 0.1 patches larger. Measured on ViT-S with random weights, as a share of the
-    output's range, largest and mean difference: 1e-6 and 2e-7 at 518 x 518; 3e-3 and 2e-4 at
-    518 x 686 with a smooth embedding, 9e-3 and 9e-4 with one that is independent at each patch,
-    which is the worst case; 3e-3 and 4e-4, and 2e-2 and 2e-3, at 252 x 336.
+    factor that is 0.1 patches larger. Largest (mean) difference as a share of the output's range,
+    the larger of ViT-S and ViT-B with random weights: 2e-6 (3e-7) at 518 x 518; 1.8e-3 (2.5e-4) at
+    518 x 686 with a smooth embedding, 1.2e-2 (1.1e-3) with one that is independent at each patch,
+    which is the worst case; 3.4e-3 (4.3e-4) and 2.0e-2 (2.3e-3) at 252 x 336. Measured by
+    `python -m benchmarks.position_embedding vits vitb`.
 
     Args:
         source: an official `.pth` (a training checkpoint of the official code is unwrapped), or a
