@@ -54,6 +54,17 @@ def write_photos(root: Path, count: int = 26) -> Path:
     return root
 
 
+def spoiled_photos(root: Path) -> Path:
+    """26 photographs: one cut off, one empty, one a strip, one too small."""
+    write_photos(root)
+    cut, empty, strip, small = (root / "trip.0" / f"IMG_0{n}.v1.png" for n in ("00", 10, 20, 24))
+    cut.write_bytes(cut.read_bytes()[:200])
+    empty.write_bytes(b"")
+    Image.new("RGB", (300, 40)).save(strip)
+    Image.new("RGB", (20, 40)).save(small)
+    return root
+
+
 def job(data: Path, *, delay: float = 0.0, **fields) -> LabelJob:
     defaults = {
         "images": partial(ImageFolder, data),
