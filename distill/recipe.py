@@ -1,8 +1,9 @@
 """A recipe by the name the user typed: load it, fill its parameters, show what it decides.
 
-A recipe is a function `f(data, *, inputs...) -> Job`. `MODULE:FUNCTION` imports a module,
-`FILE.py:FUNCTION` loads a file. Values from the command line are parsed by annotation; what is no
-parameter of the recipe may be a scalar field of its job. Nothing else can be set from outside.
+A recipe is a function `f(data, *, inputs...) -> Job`. `MODULE:FUNCTION` imports a module, of the
+working folder too; `FILE.py:FUNCTION` loads a file. Values from the command line are parsed by
+annotation; what is no parameter of the recipe may be a scalar field of its job. Nothing else can be
+set from outside.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -103,6 +105,9 @@ def explain(recipe: Recipe, job: Job) -> str:
 
 
 def _load_module(place: str) -> types.ModuleType:
+    # for good: a recipe and its parts may import more when the job runs. Last: it hides nothing
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:

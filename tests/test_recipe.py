@@ -1,11 +1,13 @@
 """Recipes by name: loading, parsing settings by annotation, errors that name the remedy."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 
 from distill import recipe
+from distill.job import Job
 
 SOURCE = '''
 """A recipe file."""
@@ -87,6 +89,22 @@ def test_missing_data_is_named(nap: str):
 def test_a_wrong_name_is_named(name: str, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         recipe.load(name)
+
+
+def test_a_module_of_the_working_folder_is_found_and_so_is_what_it_imports_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lazy = SOURCE.replace("    return Nap", "    import bedroom_of_the_test\n    return Nap")
+    (tmp_path / "sleep_of_the_test.py").write_text(lazy)
+    (tmp_path / "bedroom_of_the_test.py").write_text("")
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    function = recipe.load("sleep_of_the_test:nap")
+    assert recipe.load("sleep_of_the_test:nap") is function
+    assert sys.path == [*before, str(tmp_path)]
+    job, _ = recipe.build(function, data=Path("d"), settings={})
+    assert isinstance(job, Job)
 
 
 def test_a_wrong_function_names_the_nearest_and_hides_private_ones(nap: str):
