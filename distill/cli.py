@@ -38,13 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Build the recipe's job, record what runs, and run it."""
+    """Build the recipe's job and run it, on record."""
     recipe = recipes.load(args.recipe)
     job, inputs = recipes.build(recipe, data=args.data, settings=_settings(args.set))
-    if jobs.is_main_process():
-        args.out.mkdir(parents=True, exist_ok=True)
-        jobs.write_run_json(args.out, job, recipe=args.recipe, inputs=inputs)
-    job.run(args.out, resume=args.resume)
+    with jobs.recorded(args.out, job, recipe=args.recipe, inputs=inputs):
+        job.run(args.out, resume=args.resume)
 
 
 def show(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,7 @@ _RECORDED = (
     "numpy",
     "imagecodecs",
 )
+_TEXT = {".json", ".jsonl", ".csv"}
 
 
 @runtime_checkable
@@ -66,6 +68,10 @@ class PartialFailure(RuntimeError):
         self.failures = failures
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         super().__init__(f"{len(failures)} input(s) failed:\n{lines}")
+
+
+class Occupied(ValueError):
+    """Another process holds the folder. Exit code 2."""
 
 
 def die_with_parent() -> None:
@@ -146,40 +152,44 @@ def exclusive(out: Path) -> Iterator[None]:
     """Hold `out` for this process; a second job on the same folder is refused.
 
     Raises:
-        ValueError: another process holds `out`.
+        Occupied: another process holds `out`.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(
+            raise Occupied(
                 f"another process is already writing to {out}; wait for it or choose another --out"
             ) from error
         yield
 
 
-def write_run_json(out: Path, job: Job, *, recipe: str, inputs: dict[str, Any]) -> None:
-    """Record what runs: recipe, its inputs, the resolved job, git commit, versions, machine.
+@contextlib.contextmanager
+def recorded(
+    out: Path, job: Job, *, recipe: str | None = None, inputs: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """Record in `out/run.json` what runs in the block, before it does; on the first process.
 
-    The entries of earlier starts on the same folder are kept: a resumed run lists each start.
+    An entry holds recipe, its inputs, the resolved job, git commit, versions and machine. Those of
+    earlier starts are kept: a resumed run lists each of them. A start that leaves `out` as it was,
+    refused or with nothing left to do, is taken back: what lies there is not its work.
     """
-    path = out / "run.json"
-    starts = json.loads(path.read_text())["starts"] if path.is_file() else []
-    starts.append(
-        {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "recipe": recipe,
-            "inputs": describe(inputs),
-            "job": describe(job),
-            "command": sys.argv,
-            "commit": _commit(),
-            "versions": {name: metadata.version(name) for name in _RECORDED},
-            "python": platform.python_version(),
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        }
-    )
-    atomic.write_text(path, json.dumps({"starts": starts}, indent=2) + "\n")
+    if not is_main_process():
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    before, start = _contents(out), _start(job, recipe, inputs or {})
+    _write_starts(out, [*_starts(out), start])
+    occupied = False
+    try:
+        yield
+    except Occupied:  # what has changed, the other process did
+        occupied = True
+        raise
+    finally:
+        if occupied or _contents(out) == before:
+            _take_back(out, start)
 
 
 def describe(value: Any) -> Any:
@@ -202,6 +212,54 @@ def describe(value: Any) -> Any:
         case _:
             plain = str(value)
     return plain
+
+
+def _contents(out: Path) -> dict[Path, Any]:
+    """What a run has left in `out`: text by what it says, as it may be written again unchanged."""
+    found: dict[Path, Any] = {}
+    for path in out.rglob("*"):
+        name = path.relative_to(out)
+        if name == Path("run.json") or any(part.startswith(".") for part in name.parts):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process works here
+            if path.is_file() and path.suffix in _TEXT:
+                found[name] = hashlib.sha256(path.read_bytes()).digest()
+            elif path.is_file():
+                found[name] = path.stat().st_size, path.stat().st_mtime_ns
+    return found
+
+
+def _start(job: Job, recipe: str | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "recipe": recipe,
+        "inputs": describe(dict(inputs)),
+        "job": describe(job),
+        "command": sys.argv,
+        "commit": _commit(),
+        "versions": {name: metadata.version(name) for name in _RECORDED},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
+
+
+def _starts(out: Path) -> list[dict[str, Any]]:
+    path = out / "run.json"
+    return json.loads(path.read_text())["starts"] if path.is_file() else []
+
+
+def _write_starts(out: Path, starts: Sequence[Mapping[str, Any]]) -> None:
+    atomic.write_text(out / "run.json", json.dumps({"starts": starts}, indent=2) + "\n")
+
+
+def _take_back(out: Path, start: Mapping[str, Any]) -> None:
+    """Remove `start`, which need not be the last: another process may have begun meanwhile."""
+    starts = _starts(out)
+    del starts[[json.dumps(entry) for entry in starts].index(json.dumps(start))]
+    if starts:
+        _write_starts(out, starts)
+    else:
+        (out / "run.json").unlink()
 
 
 def _commit() -> str | None:

@@ -20,6 +20,8 @@ class End:
     how: str
 
     def run(self, out, *, resume=False):
+        if self.how in ("done", "partial", "guard", "term"):
+            (out / "result").write_text(self.how)
         if self.how == "partial":
             raise job.PartialFailure({"a.jpg": "truncated"})
         if self.how == "guard":
@@ -54,7 +56,8 @@ def test_exit_codes(tmp_path: Path, capsys, how: str, code: int, message: str):
     arguments = ["run", f"{tmp_path / 'end.py'}:end", "--data", "d", "--set", f"how={how}"]
     assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == code
     assert message in capsys.readouterr().err
-    assert (tmp_path / "out" / "run.json").is_file()
+    recorded = (tmp_path / "out" / "run.json").is_file()
+    assert recorded == (how not in {"input", "extra"})  # those did nothing
 
 
 @pytest.mark.parametrize(

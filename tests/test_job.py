@@ -6,6 +6,7 @@ import random
 import signal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,14 +24,77 @@ class Nothing:
     def run(self, out: Path, *, resume: bool = False) -> None: ...
 
 
-def test_run_json_keeps_every_start(tmp_path: Path):
-    for steps in (3, 4):
-        nothing = Nothing(steps=steps)
-        job.write_run_json(tmp_path, nothing, recipe="a:b", inputs={"data": Path("d")})
-    starts = json.loads((tmp_path / "run.json").read_text())["starts"]
-    assert [start["job"]["steps"] for start in starts] == [3, 4]
-    assert starts[0]["inputs"] == {"data": "d"}
-    assert starts[0]["versions"]["torch"] == torch.__version__.split("+")[0]
+def starts(out: Path) -> list[dict[str, Any]]:
+    path = out / "run.json"
+    return json.loads(path.read_text())["starts"] if path.is_file() else []
+
+
+def work(out: Path, steps: int, **files: str) -> None:
+    """A recorded start that leaves `files`; `error` is what it ends with."""
+    with job.recorded(out, Nothing(steps=steps), recipe="a:b", inputs={"data": Path("d")}):
+        assert starts(out)[-1]["job"]["steps"] == steps  # there while it runs, be it killed
+        error = files.pop("error", None)
+        for name, text in files.items():
+            (out / name.replace("_", ".")).write_text(text)
+        if error:
+            raise ValueError(error)
+        with job.exclusive(out):  # a lock is no result
+            pass
+
+
+def steps_of(out: Path) -> list[int]:
+    return [start["job"]["steps"] for start in starts(out)]
+
+
+def test_run_json_keeps_every_start_that_worked(tmp_path: Path):
+    work(tmp_path / "out", 3, weights_bin="1")
+    work(tmp_path / "out", 4, weights_bin="2")  # as many bytes
+    assert steps_of(tmp_path / "out") == [3, 4]
+    first = starts(tmp_path / "out")[0]
+    assert (first["recipe"], first["inputs"]) == ("a:b", {"data": "d"})
+    assert first["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_run_json_keeps_a_start_that_failed_at_work(tmp_path: Path):
+    with pytest.raises(ValueError, match="sample 7"):
+        work(tmp_path, 3, metrics_jsonl="{}", error="sample 7")
+    assert steps_of(tmp_path) == [3]
+
+
+def test_a_start_that_leaves_the_folder_as_it_was_is_taken_back(tmp_path: Path):
+    with pytest.raises(ValueError, match="no data"):
+        work(tmp_path, 1, error="no data")
+    assert not (tmp_path / "run.json").exists()
+    work(tmp_path, 3, summary_json="1")
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(ValueError, match="holds a run"):
+        work(tmp_path, 9, error="holds a run")
+    work(tmp_path, 9)  # finished, nothing left to do
+    work(tmp_path, 9, summary_json="1")  # written again as it was
+    assert (tmp_path / "run.json").read_bytes() == before
+    work(tmp_path, 9, summary_json="2")
+    assert steps_of(tmp_path) == [3, 9]
+
+
+def test_a_start_on_a_folder_in_use_is_taken_back_and_no_other(tmp_path: Path):
+    with job.recorded(tmp_path, Nothing(steps=3)), job.exclusive(tmp_path):
+        with pytest.raises(job.Occupied, match="another process"):
+            work(tmp_path, 9, metrics_jsonl="of the other process, meanwhile")
+        assert steps_of(tmp_path) == [3]
+    assert steps_of(tmp_path) == [3]
+
+
+def test_a_file_that_goes_while_the_folder_is_looked_at_is_no_error(tmp_path: Path, monkeypatch):
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(Path, "is_file", lambda path: path.name == "gone.json")
+    assert job._contents(tmp_path) == {}
+
+
+def test_only_the_first_process_records(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with job.recorded(tmp_path / "out", Nothing()):
+        pass
+    assert not (tmp_path / "out").exists()
 
 
 def test_describe_is_plain_json():
