@@ -1,13 +1,15 @@
 """The `distill` program: one verb per thing to do, one example in each verb's help.
 
 Exit codes: 0 done; 1 finished with inputs that failed (named); 2 wrong usage or input; 3 stopped
-by a guard; 143 after SIGTERM with a checkpoint written.
+by a guard; 70 a fault of the program, with its traceback; 130 after Ctrl-C; 143 after SIGTERM with
+a checkpoint written.
 """
 
 import argparse
 import importlib
 import json
 import logging
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -22,19 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     args = _parser().parse_args(arguments)
+    code = 0
     try:
         args.verb(args)
     except jobs.PartialFailure as error:
-        return _fail(str(error), 1)
+        code = _fail(str(error), 1)
     except jobs.GuardStop as error:
-        return _fail(f"stopped: {error}", 3)
+        code = _fail(f"stopped: {error}", 3)
     except jobs.Interrupted as error:
-        return _fail(str(error), 143)
+        code = _fail(str(error), 143)
+    except KeyboardInterrupt:
+        code = _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away
         sys.stderr.close()
     except (ValueError, OSError, ImportError) as error:
-        return _fail(f"error: {error}", 2)
-    return 0
+        code = _fail(f"error: {error}", 2)
+    except Exception:
+        logging.exception("distill: a fault of the program; please report it with what follows")
+        code = os.EX_SOFTWARE
+    return code
 
 
 def run(args: argparse.Namespace) -> None:

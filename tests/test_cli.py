@@ -32,6 +32,10 @@ class End:
             raise FileNotFoundError("no folder x; make it")
         if self.how == "extra":
             raise ImportError("needs Mitsuba; pip install 'distill[worlds]'")
+        if self.how == "fault":
+            raise RuntimeError("CUDA is upset")
+        if self.how == "ctrl-c":
+            raise KeyboardInterrupt
 
 
 def end(data: Path, *, how: str) -> End:
@@ -48,6 +52,7 @@ def end(data: Path, *, how: str) -> End:
         ("input", 2, "no folder x; make it"),
         ("extra", 2, "distill[worlds]"),
         ("guard", 3, "loss is nan at step 3"),
+        ("ctrl-c", 130, "distill: interrupted"),
         ("term", 143, "checkpoint at step 3"),
     ],
 )
@@ -57,7 +62,24 @@ def test_exit_codes(tmp_path: Path, capsys, how: str, code: int, message: str):
     assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == code
     assert message in capsys.readouterr().err
     recorded = (tmp_path / "out" / "run.json").is_file()
-    assert recorded == (how not in {"input", "extra"})  # those did nothing
+    assert recorded == (how in {"done", "partial", "guard", "term"})  # the others did nothing
+
+
+def test_a_fault_of_the_program_shows_its_traceback_and_has_a_code_of_its_own(
+    tmp_path: Path, caplog
+):
+    (tmp_path / "end.py").write_text(JOB)
+    arguments = ["run", f"{tmp_path / 'end.py'}:end", "--data", "d", "--set", "how=fault"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 70
+    assert "Traceback (most recent call last)" in caplog.text
+    assert "RuntimeError: CUDA is upset" in caplog.text
+
+
+def test_ctrl_c_shows_no_traceback(tmp_path: Path, capsys, caplog):
+    (tmp_path / "end.py").write_text(JOB)
+    arguments = ["run", f"{tmp_path / 'end.py'}:end", "--data", "d", "--set", "how=ctrl-c"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 130
+    assert "Traceback" not in capsys.readouterr().err + caplog.text
 
 
 @pytest.mark.parametrize(
