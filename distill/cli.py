@@ -12,8 +12,9 @@ import logging
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from distill import job as jobs
 from distill import recipe as recipes
@@ -63,10 +64,15 @@ def show(args: argparse.Namespace) -> None:
 def list_recipes(_: argparse.Namespace) -> None:
     """Print every shipped recipe with its first line."""
     package = importlib.import_module("recipes")
-    for module in pkgutil.iter_modules(package.__path__):
-        for recipe in recipes.recipes_of(importlib.import_module(f"recipes.{module.name}")):
-            first = (recipe.__doc__ or "").strip().splitlines()[0]
-            print(f"recipes.{module.name}:{recipe.__name__:<24} {first}")
+    modules = [f"recipes.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+    shipped = {
+        f"{module}:{recipe.__name__}": (recipe.__doc__ or "").strip().splitlines()[0]
+        for module in modules
+        for recipe in recipes.recipes_of(importlib.import_module(module))
+    }
+    width = max(map(len, shipped))
+    for name, first in shipped.items():
+        print(f"{name:<{width}}  {first}")
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -139,63 +145,93 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="distill", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
+    _add_recipe_verbs(verbs)
+    _add_convert(verbs)
+    _add_model_verbs(verbs)
+    _add_result_verbs(verbs)
+    return parser
 
-    def verb(name: str, function, example: str) -> argparse.ArgumentParser:
-        added = verbs.add_parser(
-            name, help=function.__doc__, description=function.__doc__, epilog=f"Example: {example}"
-        )
-        added.set_defaults(verb=function)
-        return added
 
-    added = verb("run", run, "distill run recipes.student:vits --data photos --out runs/student")
+def _verb(verbs: Any, function: Callable[..., None], example: str) -> argparse.ArgumentParser:
+    """The parser of one verb, which its example names."""
+    said = {"help": function.__doc__, "description": function.__doc__}
+    added = verbs.add_parser(example.split()[1], **said, epilog=f"Example: {example}")
+    added.set_defaults(verb=function)
+    return added
+
+
+def _add_recipe_verbs(verbs: Any) -> None:
+    added = _verb(verbs, run, "distill run recipes.student:vits --data photos --out runs/student")
     added.add_argument("recipe", metavar="MODULE:FUNCTION")
     added.add_argument("--data", type=Path, help="the folder the recipe reads")
     added.add_argument("--out", type=Path, required=True, help="the folder the run writes")
     added.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     _add_set(added)
 
-    added = verb("show", show, "distill show recipes.student:vits")
+    added = _verb(verbs, show, "distill show recipes.student:vits")
     added.add_argument("recipe", metavar="MODULE:FUNCTION")
     _add_set(added)
-    verb("list", list_recipes, "distill list")
+    _verb(verbs, list_recipes, "distill list")
 
-    added = verb(
-        "convert",
-        convert,
-        "distill convert depth_anything_v2_vits.pth models/v2-small --as depth-anything-v2",
-    )
+
+def _add_convert(verbs: Any) -> None:
+    example = "distill convert depth_anything_v2_vits.pth models/v2-small --as depth-anything-v2"
+    added = _verb(verbs, convert, example)
     added.add_argument("source", type=Path, metavar="IN")
     added.add_argument("target", type=Path, metavar="OUT")
     kinds = ["depth-anything-v1", "depth-anything-v2", "dinov2"]
-    added.add_argument("--as", dest="kind", choices=kinds, required=True)
-    added.add_argument("--to", choices=["transformers", "official"], default="transformers")
+    added.add_argument("--as", dest="kind", choices=kinds, required=True, help="whose weights")
+    added.add_argument(
+        "--to",
+        choices=["transformers", "official"],
+        default="transformers",
+        help="the layout to write: a folder for transformers (default), or the authors' one file",
+    )
     added.add_argument("--max-depth", type=float, help="metres; makes the model a metric one")
 
-    added = verb("predict", predict, "distill predict --model runs/student/model a.jpg --out maps")
-    added.add_argument("--model", required=True, metavar="DIR|ID")
+
+def _add_model_verbs(verbs: Any) -> None:
+    added = _verb(verbs, predict, "distill predict --model runs/student/model a.jpg --out maps")
+    _add_model(added)
     added.add_argument("inputs", type=Path, nargs="+", metavar="IMAGE|FOLDER")
-    added.add_argument("--out", type=Path, required=True)
+    added.add_argument("--out", type=Path, required=True, help="the folder that receives the maps")
     added.add_argument("--npy", action="store_true", help="also write float32 arrays")
 
-    added = verb(
-        "evaluate",
-        evaluate,
-        "distill evaluate --model runs/student/model --benchmark kitti --data kitti --out scores",
+    example = (
+        "distill evaluate --model runs/student/model --benchmark kitti --data kitti --out scores"
     )
-    added.add_argument("--model", required=True, metavar="DIR|ID")
-    added.add_argument("--benchmark", required=True, metavar="NAME")
-    added.add_argument("--data", type=Path)
-    added.add_argument("--out", type=Path, required=True)
+    added = _verb(verbs, evaluate, example)
+    _add_model(added)
+    added.add_argument(
+        "--benchmark",
+        required=True,
+        metavar="NAME",
+        help="images, truth and protocol; an unknown NAME lists them all",
+    )
+    added.add_argument("--data", type=Path, help="the benchmark's folder, unless it has its own")
+    added.add_argument(
+        "--out", type=Path, required=True, help="the folder that receives the scores"
+    )
 
-    added = verb("labels", labels, "distill labels verify runs/labels")
+
+def _add_result_verbs(verbs: Any) -> None:
+    added = _verb(verbs, labels, "distill labels verify runs/labels")
     added.add_argument("action", choices=["verify", "stats", "show"])
     added.add_argument("store", type=Path)
     added.add_argument("--key", help="show: this label only")
     added.add_argument("--out", type=Path, help="show: the picture to write")
 
-    added = verb("report", report, "distill report runs/student")
+    added = _verb(verbs, report, "distill report runs/student")
     added.add_argument("run", type=Path)
-    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR|ID",
+        help="a depth model of transformers: its folder, such as model/ of a run, or hub id",
+    )
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:

@@ -115,5 +115,22 @@ def test_list_and_show(capsys):
     assert "V2 section 5.1" in capsys.readouterr().out
 
 
+def test_the_list_has_two_straight_columns(capsys):
+    assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (width,) = {len(line) - len(line.split(maxsplit=1)[1]) for line in lines}
+    assert width == max(len(line.split()[0]) for line in lines) + 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_has_a_help_text(verb: str):
+    action = cli._parser()._subparsers
+    assert action is not None
+    (verbs,) = action._group_actions
+    assert verbs.choices is not None
+    options = [a for a in verbs.choices[verb]._actions if a.option_strings]  # type: ignore[index]  # argparse: name to parser
+    assert [a.option_strings for a in options if not a.help] == []
+
+
 def test_every_ending_has_its_own_code():
     assert not issubclass(PartialFailure, (GuardStop, Interrupted, ValueError, OSError))
