@@ -6,11 +6,13 @@ a checkpoint written.
 """
 
 import argparse
+import hashlib
 import importlib
 import json
 import logging
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,7 +112,8 @@ def labels(args: argparse.Namespace) -> None:
     elif args.action == "stats":
         print(json.dumps(account.stats(args.store), indent=2))
     else:
-        print(label_sheet.show(args.store, args.out or args.store / "sheet.png", key=args.key))
+        out = args.out or args.store / _picture_name(args.key)
+        print(label_sheet.show(args.store, out, key=args.key))
 
 
 def report(args: argparse.Namespace) -> None:
@@ -123,6 +126,14 @@ def report(args: argparse.Namespace) -> None:
 def _fail(message: str, code: int) -> int:
     print(f"distill: {message}", file=sys.stderr)
     return code
+
+
+def _picture_name(key: str | None) -> str:
+    """Of the sheet, or of one label: the end of its key, and a digest, as keys differ in more."""
+    if key is None:
+        return "sheet.png"
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", key)[-100:]
+    return f"label-{plain}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.png"
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -219,7 +230,11 @@ def _add_result_verbs(verbs: Any) -> None:
     added.add_argument("action", choices=["verify", "stats", "show"])
     added.add_argument("store", type=Path)
     added.add_argument("--key", help="show: this label only")
-    added.add_argument("--out", type=Path, help="show: the picture to write")
+    added.add_argument(
+        "--out",
+        type=Path,
+        help="show: the picture to write (default: in the store, sheet.png or after the key)",
+    )
 
     added = _verb(verbs, report, "distill report runs/student")
     added.add_argument("run", type=Path)

@@ -1,8 +1,10 @@
 """Exit codes, errors on one line, an example in every help."""
 
+import re
 from pathlib import Path
 
 import pytest
+from label_stores import KEYS, write_store
 
 from distill import cli
 from distill.job import GuardStop, Interrupted, PartialFailure
@@ -130,6 +132,26 @@ def test_every_option_has_a_help_text(verb: str):
     assert verbs.choices is not None
     options = [a for a in verbs.choices[verb]._actions if a.option_strings]  # type: ignore[index]  # argparse: name to parser
     assert [a.option_strings for a in options if not a.help] == []
+
+
+def test_one_label_does_not_replace_the_sheet_nor_another_label(tmp_path: Path, capsys):
+    store = str(write_store(tmp_path / "store"))
+    assert cli.main(["labels", "show", store]) == 0
+    sheet = (tmp_path / "store" / "sheet.png").read_bytes()
+    for key in KEYS[:2]:
+        assert cli.main(["labels", "show", store, "--key", key]) == 0
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(set(written)) == 3
+    assert all(path.parent == tmp_path / "store" and path.is_file() for path in written)
+    assert "photos_day.1_IMG_0001.jpg" in written[2].name
+    assert (tmp_path / "store" / "sheet.png").read_bytes() == sheet
+
+
+def test_names_of_pictures_are_safe_short_and_differ():
+    keys = ["a/b", "a_b", "ä/b", "../../etc/x", "x" * 5000, "y" + "x" * 5000, "a\n\\:b"]
+    names = [cli._picture_name(key) for key in keys]
+    assert len(set(names)) == len(keys)
+    assert all(re.fullmatch(r"label-[A-Za-z0-9._-]{1,120}\.png", name) for name in names)
 
 
 def test_every_ending_has_its_own_code():
