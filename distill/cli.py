@@ -98,7 +98,8 @@ def evaluate(args: argparse.Namespace) -> None:
     from distill.evaluation.evaluate import EvaluateJob
 
     EvaluateJob(model=args.model, benchmark=args.benchmark, data=args.data).run(args.out)
-    print((args.out / "summary.json").read_text(), end="")
+    if jobs.is_main_process():
+        print((args.out / "summary.json").read_text(), end="")
 
 
 def labels(args: argparse.Namespace) -> None:

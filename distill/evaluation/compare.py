@@ -27,7 +27,10 @@ class CompareJob:
     notes: tuple[str, ...] = ()
 
     def run(self, out: Path, *, resume: bool = False) -> None:
-        """Evaluate and compare. With `resume`, an evaluation of the same weights is kept."""
+        """Evaluate and compare. With `resume`, an evaluation of the same weights is kept.
+
+        On return the files are there for every process of the launch.
+        """
         summary: dict[str, object] = {}
         for name, model in self.models.items():
             folder = out / "evaluation" / name
@@ -41,3 +44,4 @@ class CompareJob:
         if jobs.is_main_process():
             summary["notes"] = list(self.notes)
             atomic.write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+        jobs.processes().wait_for_everyone()

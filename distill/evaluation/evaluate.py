@@ -80,7 +80,7 @@ class EvaluateJob:
         benchmarks.find(self.benchmark)
 
     def run(self, out: Path, *, resume: bool = False) -> None:
-        """Evaluate; every process takes its share and the first one writes.
+        """Evaluate; every process takes its share, the first one writes, all wait for the files.
 
         With `resume`, a summary of the same weights, data and protocol is kept as it is.
 
@@ -105,16 +105,16 @@ class EvaluateJob:
             _LOG.info("%s is there already", out / "summary.json")
             return
         result = evaluate(predictor, benchmark, data)
-        if not state.is_main_process:
-            return
-        summary = {
-            **subject,
-            **summarise(result),
-            "seconds": round(time.perf_counter() - started, 3),
-            "processes": state.num_processes,
-            "versions": {name: metadata.version(name) for name in _RECORDED},
-        }
-        write(out, result.rows, summary)
+        if state.is_main_process:
+            summary = {
+                **subject,
+                **summarise(result),
+                "seconds": round(time.perf_counter() - started, 3),
+                "processes": state.num_processes,
+                "versions": {name: metadata.version(name) for name in _RECORDED},
+            }
+            write(out, result.rows, summary)
+        state.wait_for_everyone()
 
 
 def evaluate(

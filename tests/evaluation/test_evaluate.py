@@ -195,11 +195,8 @@ kept = {"rows": result.rows, **summarise(result), "error": error}
 """
 
 
-def test_two_processes_give_what_one_gives_and_fail_together(folder, tmp_path):
-    """Five images on two processes: none is lost, none is counted twice; an error reaches both."""
-    shutil.copytree(folder, tmp_path / "spoilt")
-    (tmp_path / "spoilt" / "rgb" / "scene3.png").write_bytes(b"no image")
-    (tmp_path / "script.py").write_text(_SCRIPT)
+def launch_two(script: str, *arguments: Path) -> list[str]:
+    """Run the script in two processes that meet; what each wrote to stdout."""
     here = Path(__file__).parent
     path = os.pathsep.join(map(str, (here, here.parent, here.parent.parent)))
     with socket.socket() as free:
@@ -207,19 +204,54 @@ def test_two_processes_give_what_one_gives_and_fail_together(folder, tmp_path):
         meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
     started = [
         subprocess.Popen(
-            [sys.executable, tmp_path / "script.py", folder, tmp_path / "spoilt", tmp_path],
+            [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True,
             env=os.environ | meeting | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
             | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
         )
         for rank in ("0", "1")
     ]  # fmt: skip
     try:
-        assert [process.wait(timeout=300) for process in started] == [0, 0]
+        said = [process.communicate(timeout=300)[0] for process in started]
+        assert [process.returncode for process in started] == [0, 0]
     finally:
         for process in started:
             process.kill()
+    return said
+
+
+def test_two_processes_give_what_one_gives_and_fail_together(folder, tmp_path):
+    """Five images on two processes: none is lost, none is counted twice; an error reaches both."""
+    shutil.copytree(folder, tmp_path / "spoilt")
+    (tmp_path / "spoilt" / "rgb" / "scene3.png").write_bytes(b"no image")
+    launch_two(_SCRIPT, folder, tmp_path / "spoilt", tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     assert "scene3.png" in first.pop("error")
     alone = evaluate(Brightness(), find("photos"), folder)
     assert first == json.loads(json.dumps({"rows": alone.rows, **evaluation.summarise(alone)}))
+
+
+_JOBS = """
+import sys, time
+from pathlib import Path
+from distill import atomic, cli
+from distill.evaluation import evaluate as evaluation
+from distill.evaluation.compare import CompareJob
+from test_evaluate import Loaded
+
+data, out = map(Path, sys.argv[1:])
+write_text = atomic.write_text
+atomic.write_text = lambda path, text: (time.sleep(1), write_text(path, text))
+evaluation.load_predictor = lambda *_, **__: Loaded()
+asked = ["evaluate", "--model", "m", "--benchmark", "photos", "--data", str(data)]
+assert cli.main([*asked, "--out", str(out)]) == 0
+assert (out / "summary.json").is_file()
+CompareJob(models={"m": "m"}, benchmark="photos", data=data).run(out / "compared")
+assert (out / "compared" / "summary.json").is_file()
+"""
+
+
+def test_every_process_finds_the_files_and_one_prints(folder, tmp_path):
+    first, second = launch_two(_JOBS, folder, tmp_path / "out")
+    assert json.loads(first)["n"] == 5
+    assert second == ""
