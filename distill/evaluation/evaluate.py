@@ -87,6 +87,7 @@ class EvaluateJob:
         Raises:
             ValueError: the data cannot be read, or the model does not fit the protocol.
             FileNotFoundError: a folder is missing.
+            GuardStop: the model is dead; nothing is written.
         """
         started = time.perf_counter()
         state = jobs.processes()
@@ -133,6 +134,7 @@ def evaluate(
     Raises:
         ValueError: an image cannot be read or scored (on every process, not only where it failed),
             or none has enough pixels to measure.
+        GuardStop: more than half of the measured images have a prediction that is mostly zero.
     """
     state = jobs.processes()
     dataset = benchmark.open(data) if isinstance(data, Path) else data
@@ -153,6 +155,13 @@ def evaluate(
         raise ValueError(
             f"benchmark {benchmark.name}: none of {len(ordered)} images has "
             f"{protocol.min_pixels} pixels to measure under {protocol.id}; is the depth in metres?"
+        )
+    dead = sum("mostly zero" in row["flags"] for row in measured)
+    if dead > len(measured) / 2:
+        raise jobs.GuardStop(
+            f"benchmark {benchmark.name}: {dead} of {len(measured)} measured images "
+            f"({dead / len(measured):.0%}) have a prediction that is mostly exact zeros; the "
+            "model's final ReLU has died, and its scores would mean nothing"
         )
     means = {m: math.fsum(row[m] for row in measured) / len(measured) for m in METRICS}
     return Evaluation(rows=ordered, means=means, protocol=protocol)

@@ -18,6 +18,7 @@ from tiny_models import save_depth_anything
 from distill.evaluation import evaluate as evaluation
 from distill.evaluation.benchmarks import find
 from distill.evaluation.evaluate import EvaluateJob, evaluate
+from distill.job import GuardStop
 from distill.models.foreign import load_predictor
 from distill.types import Prediction, Sample, Space
 
@@ -126,6 +127,40 @@ def test_errors_name_the_image(folder):
 
     with pytest.raises(ValueError, match=r"photos/rgb/scene0.png: prediction \(2, 2\)"):
         evaluate(Wrong(), find("photos"), folder)
+
+
+class Dying(Brightness):
+    """Zero everywhere after the first `alive` images."""
+
+    name, sha256, licence = "dying", "0" * 64, None
+
+    def __init__(self, alive: int) -> None:
+        super().__init__()
+        self.alive = alive
+
+    def predict(self, images):
+        (prediction,) = super().predict(images)
+        if len(self.seen) > self.alive:
+            prediction.values.zero_()
+        return [prediction]
+
+
+def test_a_dead_model_is_stopped_and_the_share_named(folder, tmp_path, monkeypatch):
+    assert evaluate(Dying(alive=3), find("photos"), folder).counts["mostly zero"] == 2
+    with pytest.raises(GuardStop, match=r"3 of 5 measured images \(60%\)"):
+        evaluate(Dying(alive=2), find("photos"), folder)
+    monkeypatch.setattr(evaluation, "load_predictor", lambda *_, **__: Dying(alive=0))
+    with pytest.raises(GuardStop, match="100%"):
+        EvaluateJob(model="m", benchmark="photos", data=folder).run(tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_half_of_the_measured_images_may_be_dead_whatever_the_skipped_ones_are(folder):
+    (folder / "depth" / "scene4.png").write_bytes(
+        imagecodecs.png_encode(np.zeros((HEIGHT, WIDTH), np.uint16))
+    )
+    result = evaluate(Dying(alive=2), find("photos"), folder)
+    assert result.counts == {"measured": 4, "degenerate": 2, "mostly zero": 3, "skipped": 1}
 
 
 class Loaded(Brightness):
