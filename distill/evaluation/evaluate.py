@@ -1,11 +1,12 @@
 """A model on a benchmark: one row per image, their means, and the protocol beside them."""
 
+import hashlib
 import json
 import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from accelerate.utils import gather_object
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from distill import atomic
@@ -82,7 +84,8 @@ class EvaluateJob:
     def run(self, out: Path, *, resume: bool = False) -> None:
         """Evaluate; every process takes its share, the first one writes, all wait for the files.
 
-        With `resume`, a summary of the same weights, data and protocol is kept as it is.
+        With `resume`, a summary of the same weights, images, truth and protocol is kept as it is,
+        wherever they lie.
 
         Raises:
             ValueError: the data cannot be read, or the model does not fit the protocol.
@@ -93,6 +96,7 @@ class EvaluateJob:
         state = jobs.processes()
         benchmark = benchmarks.find(self.benchmark)
         data = benchmark.folder(self.data)
+        dataset = benchmark.open(data)
         predictor = load_predictor(self.model, device=str(state.device), space=self.space)
         subject = {
             "benchmark": benchmark.name,
@@ -102,10 +106,10 @@ class EvaluateJob:
             "licence": predictor.licence,
             "space": predictor.space.value,
         }
-        if resume and _is_done(out / "summary.json", subject, benchmark):
+        if resume and _is_done(out / "summary.json", subject, benchmark, dataset):
             _LOG.info("%s is there already", out / "summary.json")
             return
-        result = evaluate(predictor, benchmark, data)
+        result = evaluate(predictor, benchmark, dataset)
         if state.is_main_process:
             summary = {
                 **subject,
@@ -136,20 +140,9 @@ def evaluate(
             or none has enough pixels to measure.
         GuardStop: more than half of the measured images have a prediction that is mostly zero.
     """
-    state = jobs.processes()
     dataset = benchmark.open(data) if isinstance(data, Path) else data
     protocol = benchmark.protocol_for(len(dataset))
-    mine = range(state.process_index, len(dataset), state.num_processes)
-    rows, failure = [], []
-    try:
-        for index in tqdm(mine, desc=benchmark.name, disable=not state.is_main_process):
-            rows.append((index, _row(predictor, dataset[index], protocol)))
-    except (ValueError, OSError) as error:  # the other processes wait in the gather: tell them
-        failure.append(str(error))
-    failures = gather_object(failure)
-    if failures:
-        raise ValueError(f"benchmark {benchmark.name}: " + "; ".join(failures))
-    ordered = [row for _, row in sorted(gather_object(rows), key=lambda pair: pair[0])]
+    ordered = _each(dataset, lambda sample: _row(predictor, sample, protocol), benchmark.name)
     measured = [row for row in ordered if "skipped" not in row["flags"]]
     if not measured:
         raise ValueError(
@@ -176,6 +169,7 @@ def summarise(result: Evaluation) -> dict[str, Any]:
         "images": len(result.rows),
         "flags": {flag: n for flag, n in result.counts.items() if flag != "measured"},
         "keys_sha256": benchmarks.digest([row["key"] for row in result.rows]),
+        "data_sha256": benchmarks.digest([row["sha256"] for row in result.rows]),
     }
 
 
@@ -194,20 +188,66 @@ def as_picture(sample: Sample) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def _is_done(path: Path, subject: dict[str, Any], benchmark: benchmarks.Benchmark) -> bool:
+def _is_done(
+    path: Path, subject: dict[str, Any], benchmark: benchmarks.Benchmark, dataset: Dataset
+) -> bool:
+    """Whether the summary at `path` is what would be written; every image is read to know it."""
     if not path.is_file():
         return False
     done = json.loads(path.read_text())
-    same = all(done.get(name) == value for name, value in subject.items())
-    return same and done["protocol"] == benchmark.protocol_for(done["images"]).as_json()
+    wanted = {name: subject[name] for name in ("benchmark", "model_sha256", "space")}
+    wanted["protocol"] = benchmark.protocol_for(len(dataset)).as_json()
+    keys = [dataset.key(index) for index in range(len(dataset))]
+    wanted["keys_sha256"] = benchmarks.digest(keys)
+    wanted["data_sha256"] = benchmarks.digest(
+        _each(dataset, lambda sample: _digest(sample, as_picture(sample)), benchmark.name)
+    )
+    return all(done.get(name) == value for name, value in wanted.items())
+
+
+def _each(dataset: Dataset, make: Callable[[Sample], Any], name: str) -> list[Any]:
+    """`make(sample)` of each sample in order: made by one process, known to all.
+
+    Raises:
+        ValueError: a sample could not be read or made, on whichever process.
+    """
+    state = jobs.processes()
+    mine = range(state.process_index, len(dataset), state.num_processes)
+    made, failure = [], []
+    try:
+        for index in tqdm(mine, desc=name, disable=not state.is_main_process):
+            made.append((index, make(dataset[index])))
+    except (ValueError, OSError) as error:  # the other processes wait in the gather: tell them
+        failure.append(str(error))
+    failures = gather_object(failure)
+    if failures:
+        raise ValueError(f"benchmark {name}: " + "; ".join(failures))
+    return [value for _, value in sorted(gather_object(made), key=lambda pair: pair[0])]
 
 
 def _row(predictor: Predictor, sample: Sample, protocol: benchmarks.Protocol) -> dict[str, Any]:
-    if sample.target is None or sample.valid is None or sample.space is not Space.METRIC_DEPTH:
-        raise ValueError(f"{sample.key}: truth is {sample.space}, metric depth is needed")
-    (prediction,) = predictor.predict([as_picture(sample)])
+    target, valid = _truth(sample)
+    picture = as_picture(sample)
+    (prediction,) = predictor.predict([picture])
     try:
-        scores = score(prediction, sample.target, sample.valid, protocol)
+        scores = score(prediction, target, valid, protocol)
     except ValueError as error:
         raise ValueError(f"{sample.key}: {error}") from error
-    return {"key": sample.key, **scores}
+    return {"key": sample.key, "sha256": _digest(sample, picture), **scores}
+
+
+def _truth(sample: Sample) -> tuple[Tensor, Tensor]:
+    """Metric depth and where it is valid."""
+    if sample.target is None or sample.valid is None or sample.space is not Space.METRIC_DEPTH:
+        raise ValueError(f"{sample.key}: truth is {sample.space}, metric depth is needed")
+    return sample.target, sample.valid
+
+
+def _digest(sample: Sample, picture: Image.Image) -> str:
+    """The sha256 of the pixels that are shown and the depth that is measured, as decoded."""
+    target, valid = _truth(sample)
+    depth = target.where(valid, torch.zeros_like(target))
+    digest = hashlib.sha256(f"{picture.size} {tuple(depth.shape)}".encode())
+    digest.update(picture.tobytes())
+    digest.update(depth.contiguous().numpy().tobytes())
+    return digest.hexdigest()

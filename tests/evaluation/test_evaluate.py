@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -86,7 +87,8 @@ def test_flags_are_counted_and_skipped_images_stay_out_of_the_mean(folder):
     write_pair(folder, "scene6", 1.0 + np.mgrid[0:HEIGHT, 0:WIDTH][0] / 4)
     Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "rgb" / "scene6.png")  # constant prediction
     result = evaluate(Brightness(), find("photos"), folder)
-    assert result.rows[5] == {"key": "photos/rgb/scene5.png", "n_valid": 0, "flags": ["skipped"]}
+    skipped = {"key": "photos/rgb/scene5.png", "n_valid": 0, "flags": ["skipped"]}
+    assert result.rows[5] == {**skipped, "sha256": result.rows[5]["sha256"]}
     assert result.counts == {"measured": 6, "degenerate": 1, "skipped": 1}
     upside_down = evaluate(Brightness(gain=-1), find("photos"), folder)
     assert upside_down.counts["negative scale"] == 5
@@ -192,6 +194,33 @@ def test_job_writes_rows_and_summary_and_resumes(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(Loaded, "sha256", "1" * 64)
     job.run(tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "summary.json").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("changed", ["image", "truth", "name"])
+def test_other_data_in_the_same_folder_is_another_evaluation(
+    folder, tmp_path, monkeypatch, changed: str
+):
+    monkeypatch.setattr(evaluation, "load_predictor", lambda *_, **__: Loaded())
+    job, summary = (
+        EvaluateJob(model="m", benchmark="photos", data=folder),
+        tmp_path / "summary.json",
+    )
+    job.run(tmp_path)
+    before = summary.stat().st_mtime_ns
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    replace(job, model="n", data=moved).run(tmp_path, resume=True)
+    assert summary.stat().st_mtime_ns == before
+    depth = imagecodecs.png_decode((folder / "depth" / "scene2.png").read_bytes())
+    if changed == "image":
+        Image.new("RGB", (WIDTH, HEIGHT), "red").save(folder / "rgb" / "scene2.png")
+    elif changed == "truth":
+        depth[3, 4] += 1
+        (folder / "depth" / "scene2.png").write_bytes(imagecodecs.png_encode(depth))
+    else:
+        (folder / "depth" / "scene2.png").rename(folder / "depth" / "scene22.png")
+        (folder / "rgb" / "scene2.png").rename(folder / "rgb" / "scene22.png")
+    job.run(tmp_path, resume=True)
+    assert summary.stat().st_mtime_ns > before
 
 
 def test_a_model_of_transformers_is_scored_as_its_predictor_predicts(folder, tmp_path):
