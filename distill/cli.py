@@ -97,7 +97,9 @@ def evaluate(args: argparse.Namespace) -> None:
     """Score a model on a benchmark."""
     from distill.evaluation.evaluate import EvaluateJob
 
-    EvaluateJob(model=args.model, benchmark=args.benchmark, data=args.data).run(args.out)
+    job = EvaluateJob(model=args.model, benchmark=args.benchmark, data=args.data)
+    with jobs.recorded(args.out, job):
+        job.run(args.out, resume=args.resume)
     if jobs.is_main_process():
         print((args.out / "summary.json").read_text(), end="")
 
@@ -224,6 +226,7 @@ def _add_model_verbs(verbs: Any) -> None:
     added.add_argument(
         "--out", type=Path, required=True, help="the folder that receives the scores"
     )
+    added.add_argument("--resume", action="store_true", help="keep the scores that are there")
 
 
 def _add_result_verbs(verbs: Any) -> None:

@@ -27,9 +27,13 @@ class CompareJob:
     notes: tuple[str, ...] = ()
 
     def run(self, out: Path, *, resume: bool = False) -> None:
-        """Evaluate and compare. With `resume`, an evaluation of the same weights is kept.
+        """Evaluate and compare. With `resume`, evaluations that are there are kept.
 
         On return the files are there for every process of the launch.
+
+        Raises:
+            ValueError: there is an evaluation and `resume` is not given, or it is another one.
+            GuardStop: a model is dead.
         """
         summary: dict[str, object] = {}
         for name, model in self.models.items():

@@ -88,12 +88,16 @@ class EvaluateJob:
         wherever they lie.
 
         Raises:
-            ValueError: the data cannot be read, or the model does not fit the protocol.
+            ValueError: `out` holds a run and `resume` is not given, or it is one of something else;
+                the data cannot be read, or the model does not fit the protocol.
             FileNotFoundError: a folder is missing.
             GuardStop: the model is dead; nothing is written.
         """
         started = time.perf_counter()
         state = jobs.processes()
+        path = out / "summary.json"
+        if path.is_file() and not resume:
+            raise ValueError(f"{out} holds a run: add --resume or choose another --out")
         benchmark = benchmarks.find(self.benchmark)
         data = benchmark.folder(self.data)
         dataset = benchmark.open(data)
@@ -106,8 +110,9 @@ class EvaluateJob:
             "licence": predictor.licence,
             "space": predictor.space.value,
         }
-        if resume and _is_done(out / "summary.json", subject, benchmark, dataset):
-            _LOG.info("%s is there already", out / "summary.json")
+        if path.is_file():
+            _check_same(path, subject, benchmark, dataset)
+            _LOG.info("%s is there already", path)
             return
         result = evaluate(predictor, benchmark, dataset)
         if state.is_main_process:
@@ -188,21 +193,33 @@ def as_picture(sample: Sample) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def _is_done(
+def _check_same(
     path: Path, subject: dict[str, Any], benchmark: benchmarks.Benchmark, dataset: Dataset
-) -> bool:
-    """Whether the summary at `path` is what would be written; every image is read to know it."""
-    if not path.is_file():
-        return False
+) -> None:
+    """That the summary at `path` is what would be written; every image is read to know it.
+
+    Raises:
+        ValueError: it is not; what differs is named.
+    """
     done = json.loads(path.read_text())
-    wanted = {name: subject[name] for name in ("benchmark", "model_sha256", "space")}
-    wanted["protocol"] = benchmark.protocol_for(len(dataset)).as_json()
     keys = [dataset.key(index) for index in range(len(dataset))]
-    wanted["keys_sha256"] = benchmarks.digest(keys)
-    wanted["data_sha256"] = benchmarks.digest(
-        _each(dataset, lambda sample: _digest(sample, as_picture(sample)), benchmark.name)
-    )
-    return all(done.get(name) == value for name, value in wanted.items())
+    pixels = _each(dataset, lambda sample: _digest(sample, as_picture(sample)), benchmark.name)
+    wanted = {
+        **{name: subject[name] for name in ("benchmark", "model_sha256", "space")},
+        "protocol": benchmark.protocol_for(len(dataset)).as_json(),
+        "keys_sha256": benchmarks.digest(keys),
+        "data_sha256": benchmarks.digest(pixels),
+    }
+    different = [
+        name if name == "protocol" else f"{name}: {done.get(name)} -> {value}"
+        for name, value in wanted.items()
+        if done.get(name) != value
+    ]
+    if different:
+        raise ValueError(
+            f"{path.parent} holds another run ({'; '.join(different)}); choose another --out, or "
+            "remove that folder"
+        )
 
 
 def _each(dataset: Dataset, make: Callable[[Sample], Any], name: str) -> list[Any]:

@@ -169,7 +169,7 @@ class Loaded(Brightness):
     name, sha256, licence = "brightness", "0" * 64, "apache-2.0"
 
 
-def test_job_writes_rows_and_summary_and_resumes(folder, tmp_path, monkeypatch):
+def test_job_writes_rows_and_summary_and_keeps_them(folder, tmp_path, monkeypatch):
     loads = []
 
     def load(model, *, device, space):
@@ -190,10 +190,15 @@ def test_job_writes_rows_and_summary_and_resumes(folder, tmp_path, monkeypatch):
 
     before = (tmp_path / "out" / "summary.json").stat().st_mtime_ns
     job.run(tmp_path / "out", resume=True)
-    assert (tmp_path / "out" / "summary.json").stat().st_mtime_ns == before
+    assert loads == ["a/model", "a/model"]
+    with pytest.raises(ValueError, match="holds a run: add --resume or choose another --out"):
+        job.run(tmp_path / "out")
     monkeypatch.setattr(Loaded, "sha256", "1" * 64)
-    job.run(tmp_path / "out", resume=True)
-    assert (tmp_path / "out" / "summary.json").stat().st_mtime_ns > before
+    with pytest.raises(ValueError, match=r"another run \(model_sha256: 0{64} -> 1{64}\); choose"):
+        job.run(tmp_path / "out", resume=True)
+    with pytest.raises(ValueError, match=r"benchmark: kitti -> photos; model_sha256: .*; protocol"):
+        replace(job, benchmark="photos").run(tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "summary.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("changed", ["image", "truth", "name"])
@@ -219,8 +224,9 @@ def test_other_data_in_the_same_folder_is_another_evaluation(
     else:
         (folder / "depth" / "scene2.png").rename(folder / "depth" / "scene22.png")
         (folder / "rgb" / "scene2.png").rename(folder / "rgb" / "scene22.png")
-    job.run(tmp_path, resume=True)
-    assert summary.stat().st_mtime_ns > before
+    with pytest.raises(ValueError, match="keys" if changed == "name" else r"run \(data_sha256: "):
+        job.run(tmp_path, resume=True)
+    assert summary.stat().st_mtime_ns == before
 
 
 def test_a_model_of_transformers_is_scored_as_its_predictor_predicts(folder, tmp_path):
@@ -310,6 +316,8 @@ evaluation.load_predictor = lambda *_, **__: Loaded()
 asked = ["evaluate", "--model", "m", "--benchmark", "photos", "--data", str(data)]
 assert cli.main([*asked, "--out", str(out)]) == 0
 assert (out / "summary.json").is_file()
+assert cli.main([*asked, "--out", str(out)]) == 2
+assert cli.main([*asked, "--out", str(out), "--resume"]) == 0
 CompareJob(models={"m": "m"}, benchmark="photos", data=data).run(out / "compared")
 assert (out / "compared" / "summary.json").is_file()
 """
@@ -317,5 +325,6 @@ assert (out / "compared" / "summary.json").is_file()
 
 def test_every_process_finds_the_files_and_one_prints(folder, tmp_path):
     first, second = launch_two(_JOBS, folder, tmp_path / "out")
-    assert json.loads(first)["n"] == 5
+    printed = json.dumps(json.loads((tmp_path / "out" / "summary.json").read_text()), indent=2)
+    assert first == f"{printed}\n" * 2  # of the first call and of the one with --resume
     assert second == ""

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import imagecodecs
@@ -14,6 +15,7 @@ from label_stores import write_store
 from PIL import Image
 from scenes import pinhole, plane, sphere
 
+from distill import cli
 from distill.evaluation import evaluate
 from distill.evaluation.compare import CompareJob
 from distill.report import figures, page
@@ -182,6 +184,7 @@ def test_a_worse_student_is_called_worse(demo, monkeypatch):
         monkeypatch.setitem(NOISE, name, noise)
     job = CompareJob(models={n: demo / n / "model" for n in MODELS}, benchmark="photos",
                      data=demo / "worlds" / "photos" / "evaluation")  # fmt: skip
+    shutil.rmtree(demo / "evaluation")
     job.run(demo)
     assert "% worse" in re.sub(r"\s+", " ", page.write_report(demo).read_text())
 
@@ -201,6 +204,26 @@ def test_one_evaluation(demo):
     assert len(pictures_of(html)) == 5 * 4
     assert "photos.disp.v1: " in html
     assert 'class="claim"' not in html
+
+
+def test_an_evaluation_by_its_verb_says_what_ran(demo, tmp_path, capsys):
+    asked = ["evaluate", "--model", str(demo / "student" / "model"), "--benchmark", "photos"]
+    asked += [
+        "--data",
+        str(demo / "worlds" / "photos" / "evaluation"),
+        "--out",
+        str(tmp_path / "e"),
+    ]
+    assert cli.main(asked) == 0
+    recorded = (tmp_path / "e" / "run.json").read_bytes()
+    assert cli.main(asked) == 2
+    assert cli.main([*asked, "--resume"]) == 0
+    assert (tmp_path / "e" / "run.json").read_bytes() == recorded
+    html = page.write_report(tmp_path / "e").read_text()
+    ran = html[html.index("What ran") :]
+    assert "EvaluateJob" in ran
+    assert "<dt>machine</dt>" in ran
+    assert "<dt>recipe</dt>" not in ran
 
 
 def test_one_label_store(demo):
