@@ -1,5 +1,6 @@
 """What `distill run` runs, its seed, the record it leaves and the ways it can end."""
 
+import atexit
 import contextlib
 import dataclasses
 import fcntl
@@ -145,6 +146,18 @@ def processes() -> PartialState:
             "torchrun or a launch file of recipes/clusters"
         )
     return state
+
+
+def _leave_processes() -> None:
+    """Close gloo before the interpreter goes: its threads would now and then abort the process.
+
+    Of 25 launches of two that had finished, 4 ended with SIGABRT.
+    """
+    if torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        torch.distributed.destroy_process_group()
+
+
+atexit.register(_leave_processes)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import random
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,20 @@ def test_a_second_process_is_refused(tmp_path: Path):
         pass
     with job.exclusive(tmp_path):
         pass
+
+
+_MEETING = """
+import atexit, torch.distributed as meeting
+atexit.register(lambda: print(meeting.is_initialized()))  # the last to run
+import distill.job
+meeting.init_process_group("gloo", store=meeting.HashStore(), rank=0, world_size=1)
+print(meeting.is_initialized())
+"""
+
+
+def test_processes_part_before_the_interpreter_goes():
+    said = subprocess.run([sys.executable, "-c", _MEETING], stdout=subprocess.PIPE, check=True)
+    assert said.stdout.split() == [b"True", b"False"]
 
 
 def test_partial_failure_names_every_input():
