@@ -20,6 +20,7 @@ from typing import Any
 
 from distill import job as jobs
 from distill import recipe as recipes
+from distill.types import Space
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +90,8 @@ def predict(args: argparse.Namespace) -> None:
     """Write the depth of each image."""
     from distill.predict import predict as predict_images
 
-    for written in predict_images(args.model, args.inputs, args.out, npy=args.npy):
+    maps = predict_images(args.model, args.inputs, args.out, npy=args.npy, space=args.space)
+    for written in maps:
         print(written)
 
 
@@ -97,7 +99,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """Score a model on a benchmark."""
     from distill.evaluation.evaluate import EvaluateJob
 
-    job = EvaluateJob(model=args.model, benchmark=args.benchmark, data=args.data)
+    job = EvaluateJob(model=args.model, benchmark=args.benchmark, data=args.data, space=args.space)
     with jobs.recorded(args.out, job):
         job.run(args.out, resume=args.resume)
     if jobs.is_main_process():
@@ -137,6 +139,19 @@ def _picture_name(key: str | None) -> str:
         return "sheet.png"
     plain = re.sub(r"[^A-Za-z0-9.-]+", "_", key)[-100:]
     return f"label-{plain}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.png"
+
+
+def _space(name: str) -> Space:
+    """The `Space` of that name or value.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    for space in Space:
+        if name in (space.name, space.value):
+            return space
+    names = ", ".join(space.name for space in Space)
+    raise argparse.ArgumentTypeError(f"{name!r} is none of {names}")
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -250,6 +265,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR|ID",
         help="a depth model of transformers: its folder, such as model/ of a run, or hub id",
+    )
+    parser.add_argument(
+        "--space",
+        type=_space,
+        metavar="NAME",
+        help="what its numbers mean, where its kind of model does not tell: "
+        + ", ".join(space.name for space in Space),
     )
 
 

@@ -24,7 +24,7 @@ from distill.datasets import images
 from distill.evaluation.evaluate import Predictor
 from distill.job import PartialFailure
 from distill.models.foreign import DepthPredictor, load_predictor
-from distill.types import Prediction
+from distill.types import Prediction, Space
 
 # a strip of 80:1 is 518 x 6 pixels to a processor that fits its long side, 41,440 x 518 to one that
 # fits its short side: the first then fails, the second needs more memory than there is
@@ -46,7 +46,12 @@ class Input:
 
 
 def predict(
-    model: str | Path, inputs: Sequence[Path], out: Path, *, npy: bool = False
+    model: str | Path,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    npy: bool = False,
+    space: Space | None = None,
 ) -> Iterator[Path]:
     """Write the depth of each image at its original size; yields each 16-bit PNG.
 
@@ -55,6 +60,7 @@ def predict(
         inputs: images, and folders that are searched with all below them.
         out: receives the files, in the folders' structure; see `names`.
         npy: also write the float32 map in the model's own space.
+        space: what the model's numbers mean; None: as its architecture declares.
 
     Raises:
         FileNotFoundError: an input does not exist (before anything is written).
@@ -63,7 +69,8 @@ def predict(
     """
     found = find_inputs(inputs, out)
     named = names(found, out)
-    predictor = load_predictor(model, device="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    predictor = load_predictor(model, device=device, space=space)
     failures: dict[str, str] = {}
     for item in tqdm(found, desc="predict", unit="image"):
         try:

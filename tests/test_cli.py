@@ -1,13 +1,17 @@
 """Exit codes, errors on one line, an example in every help."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from label_stores import KEYS, write_store
+from PIL import Image
+from tiny_models import save_depth_anything
 
 from distill import cli
 from distill.job import GuardStop, Interrupted, PartialFailure
+from distill.types import Space
 
 JOB = '''
 """Jobs that end in every way."""
@@ -132,6 +136,27 @@ def test_every_option_has_a_help_text(verb: str):
     assert verbs.choices is not None
     options = [a for a in verbs.choices[verb]._actions if a.option_strings]  # type: ignore[index]  # argparse: name to parser
     assert [a.option_strings for a in options if not a.help] == []
+
+
+def test_predict_is_told_what_the_numbers_mean(tmp_path: Path):
+    model = save_depth_anything(tmp_path / "model")
+    Image.linear_gradient("L").resize((40, 30)).save(tmp_path / "a.png")
+    arguments = ["predict", "--model", str(model), str(tmp_path / "a.png")]
+    arguments += ["--out", str(tmp_path / "maps"), "--space", "METRIC_DEPTH"]
+    assert cli.main(arguments) == 0
+    record = json.loads((tmp_path / "maps" / "a.json").read_text())
+    assert (record["space"], record["larger_is_closer"]) == ("metric depth", False)
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+def test_an_unknown_space_is_wrong_usage(verb: str, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([verb, "--model", "m", "--space", "metres"])
+    assert "'metres' is none of METRIC_DEPTH, " in capsys.readouterr().err
+
+
+def test_a_space_goes_by_name_or_value():
+    assert cli._space("AFFINE_DEPTH") is cli._space("affine-invariant depth") is Space.AFFINE_DEPTH
 
 
 def test_one_label_does_not_replace_the_sheet_nor_another_label(tmp_path: Path, capsys):

@@ -206,7 +206,8 @@ def _space(config: PretrainedConfig, model: str) -> Space:
         return Space.METRIC_DEPTH if metric else Space.AFFINE_DISPARITY
     if kind not in _SPACES:
         raise ValueError(
-            f"{model}: what a {kind} predicts is not known here; say so with space=, one of "
+            f"{model}: what a {kind} predicts is not known here; say so with --space NAME, as a "
+            "teacher's label job with --set space=NAME, where NAME is one of "
             f"{', '.join(entry.name for entry in Space)}"
         )
     return _SPACES[kind]

@@ -22,6 +22,7 @@ from distill.labels.store import LabelStore
 from distill.models.foreign import load_predictor
 from distill.report.figures import COLOURS, bars, curves, data_uri, sheet
 from distill.tracking import read_rows
+from distill.types import Space
 
 ERROR_TOP = 0.5  # AbsRel that the error maps show brightest
 _FIRST = ("teacher", "student")  # then the others by name
@@ -97,7 +98,10 @@ def _examples(
     benchmark = benchmarks.find(scores[main]["benchmark"])
     try:
         dataset = benchmark.open(Path(scores[main]["data"]))
-        predictors = {name: load_predictor(score["model"]) for name, score in scores.items()}
+        predictors = {
+            name: load_predictor(score["model"], space=Space(score["space"]))
+            for name, score in scores.items()
+        }
     except (OSError, ValueError) as error:
         return [], [f"No panels: {error}"]
     protocol = benchmark.protocol_for(len(dataset))

@@ -263,7 +263,9 @@ def edit_config(source: Path, target: Path, **fields: object) -> Path:
 
 def test_unknown_kind_asks_for_its_space(folders: dict[str, Path], tmp_path: Path) -> None:
     other = edit_config(folders["dpt"], tmp_path / "other", model_type="chmv2")
-    with pytest.raises(ValueError, match="chmv2 predicts is not known here; say so with space="):
+    with pytest.raises(
+        ValueError, match="chmv2 predicts is not known here; say so with --space NAME"
+    ):
         load_predictor(other)
     assert load_predictor(folders["dpt"], space=Space.ORDINAL).space is Space.ORDINAL
 

@@ -28,10 +28,10 @@ NOISE = {"teacher": 0.02, "student": 0.06, "student_synthetic_only": 0.2}
 class Noisy:
     """Reads the disparity off the image's blue and spoils it, each model in its own measure."""
 
-    space, sha256, licence = Space.AFFINE_DISPARITY, "0" * 64, None
+    sha256, licence = "0" * 64, None
 
-    def __init__(self, model, **_) -> None:
-        self.name = str(model)
+    def __init__(self, model, *, space=None, **_) -> None:
+        self.name, self.space = str(model), space or Space.AFFINE_DISPARITY
         if not Path(model).is_dir():
             raise FileNotFoundError(f"{model}: no such model")
         self.noise = NOISE[Path(model).parent.name]
@@ -224,6 +224,26 @@ def test_an_evaluation_by_its_verb_says_what_ran(demo, tmp_path, capsys):
     assert "EvaluateJob" in ran
     assert "<dt>machine</dt>" in ran
     assert "<dt>recipe</dt>" not in ran
+
+
+def test_a_model_whose_space_was_said_is_loaded_with_it(demo, tmp_path, monkeypatch):
+    asked = ["evaluate", "--model", str(demo / "student" / "model"), "--benchmark", "photos"]
+    asked += [
+        "--data",
+        str(demo / "worlds" / "photos" / "evaluation"),
+        "--out",
+        str(tmp_path / "e"),
+    ]
+    assert cli.main([*asked, "--space", "SCALE_INVARIANT_DISPARITY"]) == 0
+    assert json.loads((tmp_path / "e" / "summary.json").read_text())["space"] == (
+        "scale-invariant disparity"
+    )
+    said = []
+    monkeypatch.setattr(
+        page, "load_predictor", lambda model, *, space: said.append(space) or Noisy(model)
+    )
+    page.write_report(tmp_path / "e")
+    assert said == [Space.SCALE_INVARIANT_DISPARITY]
 
 
 def test_one_label_store(demo):
