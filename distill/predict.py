@@ -133,12 +133,14 @@ def find_inputs(inputs: Sequence[Path], out: Path) -> list[Input]:
 def names(found: Sequence[Input], out: Path) -> dict[Input, str]:
     """What each input's files are called below `out`: its relative path without the suffix.
 
-    Where two inputs would share a file, or a file would replace an input, all of those concerned
-    take a longer name: `x_jpg`, then `x_jpg-FOLDER`, then with a hash of the whole path. So the
-    names depend on which inputs there are and not on their order.
+    Where two inputs would share a file, or a file would replace an input or what is not known to
+    come from the same input, all of those concerned take a longer name: `x_jpg`, then
+    `x_jpg-FOLDER`, then with a hash of the whole path. So the names depend on which inputs there
+    are and what `out` holds, not on their order, and an input that is predicted again replaces its
+    own files only.
 
     Raises:
-        ValueError: even the longest name would replace an input.
+        ValueError: even the longest name would replace another's file.
     """
     inputs = {item.path.resolve() for item in found}
     length = dict.fromkeys(found, 0)
@@ -150,13 +152,17 @@ def names(found: Sequence[Input], out: Path) -> dict[Input, str]:
             item
             for item, name in chosen.items()
             if any(uses[f.casefold()] > 1 or (out / f).resolve() in inputs for f in _files(name))
+            or _is_taken(out, name, item)
         ]
         if not crowded:
             return chosen
         for item in crowded:
             length[item] += 1
             if length[item] == len(_candidates(item)):
-                raise ValueError(f"every name for {item.path} is an input; choose another --out")
+                raise ValueError(
+                    f"every name for {item.path} is an input's or belongs to another file in "
+                    f"{out}; choose another --out"
+                )
 
 
 def _candidates(item: Input) -> list[str]:
@@ -165,6 +171,17 @@ def _candidates(item: Input) -> list[str]:
     longer = f"{stem}_{path.suffix[1:]}"
     digest = hashlib.sha256(str(item.path).encode()).hexdigest()[:12]
     return [stem, longer, f"{longer}-{item.path.parent.name}", f"{longer}-{digest}"]
+
+
+def _is_taken(out: Path, name: str, item: Input) -> bool:
+    """Whether there are files of this name, and no record that they were made from `item`."""
+    if not any((out / file).exists() for file in _files(name)):
+        return False
+    try:
+        record = json.loads((out / f"{name}.json").read_text())
+    except (OSError, ValueError):  # none, or somebody else's
+        return True
+    return not isinstance(record, dict) or record.get("input") != str(item.path)
 
 
 def _files(name: str) -> tuple[str, ...]:

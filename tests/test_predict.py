@@ -204,8 +204,38 @@ def test_names_end_when_every_one_is_an_input(tmp_path):
         item(str(tmp_path / f"{name}.png"), relative=f"elsewhere/{i}.png")
         for i, name in enumerate(_candidates(first)[1:])
     ]
-    with pytest.raises(ValueError, match=r"every name for .*x\.png is an input; choose another"):
+    with pytest.raises(
+        ValueError, match=r"every name for .*x\.png is an input's or .*another --out"
+    ):
         names([first, *others], tmp_path)
+
+
+def test_another_call_never_replaces_what_came_from_another_image(model, tmp_path):
+    out, sources = tmp_path / "out", [tmp_path / name / "x.jpg" for name in ("a", "b", "c")]
+    for size, source in enumerate(sources, 30):
+        source.parent.mkdir()
+        picture(size, 30).save(source)
+    first = [run(model, [source], out)[0] for source in sources]
+    assert [path.name for path in first] == ["x.png", "x_jpg.png", "x_jpg-c.png"]
+    assert [read_png16(path).shape for path in first] == [(30, 30), (30, 31), (30, 32)]
+    picture(40, 30).save(sources[1])
+    again = [run(model, [source], out)[0] for source in reversed(sources)]
+    assert again == first[::-1]
+    assert [read_png16(path).shape for path in first] == [(30, 30), (30, 40), (30, 32)]
+    assert len(list(out.iterdir())) == 3 * 3
+
+
+@pytest.mark.parametrize(
+    "there", [{"x.png": "a picture"}, {"x.json": "no json"}, {"x.json": "[1]"}, {"x.npy": "."}]
+)
+def test_files_of_unknown_origin_are_left_alone(model, tmp_path, there: dict[str, str]):
+    picture(30, 30).save(tmp_path / "x.jpg")
+    (tmp_path / "out").mkdir()
+    for name, text in there.items():
+        (tmp_path / "out" / name).write_text(text)
+    (written,) = run(model, [tmp_path / "x.jpg"], tmp_path / "out", npy=True)
+    assert written.name == "x_jpg.png"
+    assert all((tmp_path / "out" / name).read_text() == text for name, text in there.items())
 
 
 def test_an_image_given_twice_is_predicted_once(tmp_path):
