@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, distributed
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from training import Student, planes, supervised
 
@@ -102,6 +102,7 @@ class InPieces(Accelerator):
         plugin = sharding()
         plugin.set_mixed_precision(self.mixed_precision if self.native_amp else "fp32")
         policy = plugin.mixed_precision_policy
+        assert isinstance(policy, MixedPrecisionPolicy)
         fully_shard(objective, mesh=init_device_mesh("cpu", (1,)), mp_policy=policy)
         if self.native_amp:
             objective.forward = torch.autocast("cpu", torch.bfloat16)(objective.forward)
