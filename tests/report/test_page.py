@@ -206,14 +206,15 @@ def test_one_evaluation(demo):
     assert 'class="claim"' not in html
 
 
-def test_an_evaluation_by_its_verb_says_what_ran(demo, tmp_path, capsys):
+def _evaluating(demo: Path, out: Path) -> list[str]:
+    """The student on the photographs, as it is typed."""
+    data = demo / "worlds" / "photos" / "evaluation"
     asked = ["evaluate", "--model", str(demo / "student" / "model"), "--benchmark", "photos"]
-    asked += [
-        "--data",
-        str(demo / "worlds" / "photos" / "evaluation"),
-        "--out",
-        str(tmp_path / "e"),
-    ]
+    return [*asked, "--data", str(data), "--out", str(out)]
+
+
+def test_an_evaluation_by_its_verb_says_what_ran(demo, tmp_path, capsys):
+    asked = _evaluating(demo, tmp_path / "e")
     assert cli.main(asked) == 0
     recorded = (tmp_path / "e" / "run.json").read_bytes()
     assert cli.main(asked) == 2
@@ -227,13 +228,7 @@ def test_an_evaluation_by_its_verb_says_what_ran(demo, tmp_path, capsys):
 
 
 def test_a_model_whose_space_was_said_is_loaded_with_it(demo, tmp_path, monkeypatch):
-    asked = ["evaluate", "--model", str(demo / "student" / "model"), "--benchmark", "photos"]
-    asked += [
-        "--data",
-        str(demo / "worlds" / "photos" / "evaluation"),
-        "--out",
-        str(tmp_path / "e"),
-    ]
+    asked = _evaluating(demo, tmp_path / "e")
     assert cli.main([*asked, "--space", "SCALE_INVARIANT_DISPARITY"]) == 0
     assert json.loads((tmp_path / "e" / "summary.json").read_text())["space"] == (
         "scale-invariant disparity"
