@@ -16,7 +16,7 @@ stage = $(BIN)/distill run recipes.demo:$(1) $(if $(2),--data $(2)) --out $(DEMO
 setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -c constraints.txt -e '.[worlds,semantic,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[worlds,semantic,data,dev]'
 	touch $@
 
 # two stages at a time: neither training nor the last scenes of a world fill two cores

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from distill import atomic
 from distill.colour import colourise
-from distill.datasets import images
+from distill.datasets import depth_maps, images
 from distill.evaluation.evaluate import Predictor
 from distill.job import PartialFailure
 from distill.models.foreign import DepthPredictor, load_predictor
@@ -195,7 +195,7 @@ def _write(
     low, high = float(values.min()), float(values.max())
     stretched = (values.astype(np.float64) - low) / ((high - low) or 1.0)
     depth, record, preview, array = (target.parent / name for name in _files(target.name))
-    images.write_png16(depth, np.round(stretched * _STEPS).astype(np.uint16))
+    depth_maps.write_png16(depth, np.round(stretched * _STEPS).astype(np.uint16))
     picture = io.BytesIO()
     Image.fromarray(colourise(values)).save(picture, format="PNG")
     atomic.write_bytes(preview, picture.getvalue())

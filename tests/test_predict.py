@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tiny_models import save_depth_anything
 
-from distill.datasets.images import read_png16
+from distill.datasets.depth_maps import read_png16
 from distill.job import PartialFailure
 from distill.models.foreign import load_predictor
 from distill.predict import (

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill import geometry
+from distill.datasets import depth_maps, images
 from distill.datasets import hypersim_tables as tables
-from distill.datasets import images
 from distill.types import Sample
 
 _logger = logging.getLogger(__name__)
@@ -75,14 +75,16 @@ class Hypersim:
                 in the table of cameras.
             FileNotFoundError: a file is missing.
         """
-        stored = images.read_hdf5(self._file(index, "geometry_hdf5", "depth_meters.hdf5"))
+        stored = depth_maps.read_hdf5(self._file(index, "geometry_hdf5", "depth_meters.hdf5"))
         if stored.ndim != 2:
             raise ValueError(f"{self.key(index)}: depth_meters is {stored.shape}, not (h, w)")
         ray_distance = torch.from_numpy(stored.astype(np.float64))  # float16 on the disk
         K = tables.camera(self._exact, self._frames[index][0], *stored.shape)
         depth = geometry.ray_distance_to_depth(ray_distance, K).float().numpy()
         valid = np.isfinite(depth) & (depth > 0)
-        return images.metric_sample(self.key(index), self._image(index, valid), depth, valid, K=K)
+        return depth_maps.depth_sample(
+            self.key(index), self._image(index, valid), depth, valid, K=K
+        )
 
     def _file(self, index: int, folder: str, kind: str) -> Path:
         return self.root / _path(*self._frames[index], folder, kind)
@@ -93,8 +95,8 @@ class Hypersim:
             return images.read_image(self._file(index, "final_preview", "tonemap.jpg"))
         entity = self._file(index, "geometry_hdf5", "render_entity_id.hdf5")
         if entity.is_file():
-            hit = images.read_hdf5(entity) != -1
-        radiance = images.read_hdf5(linear).astype(np.float32)
+            hit = depth_maps.read_hdf5(entity) != -1
+        radiance = depth_maps.read_hdf5(linear).astype(np.float32)
         if radiance.shape != (*hit.shape, 3):
             raise ValueError(f"{self.key(index)}: colour {radiance.shape} but geometry {hit.shape}")
         return torch.from_numpy(tonemap(radiance, hit).transpose(2, 0, 1).copy())

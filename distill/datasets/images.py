@@ -1,4 +1,4 @@
-"""Pixels from files: photographs as they come, 16-bit PNG, HDF5, and the listing of a folder.
+"""Photographs from files as they come, and the listing of a folder.
 
 Everything a file can do wrong becomes a `ValueError` that names it; a missing file stays a
 `FileNotFoundError`.
@@ -11,8 +11,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
-import imagecodecs
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -20,10 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from distill import atomic
-from distill.types import Sample, Space
-
-NEAREST = 1e-3  # metres; below, 1 / depth would outweigh the rest of its image
 MAX_PIXELS = 89_478_485  # Pillow's own warning threshold; as float32 RGB this is 1 GiB
 # raster formats of photographs; above all not EPS, for which Pillow starts Ghostscript
 FORMATS = (
@@ -84,87 +78,17 @@ def read_pil(source: Path | bytes, *, name: str | None = None) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def read_png16(path: Path) -> NDArray[np.uint16]:
-    """A 16-bit grey PNG, exactly, (h, w).
+def check_size(name: str, width: int, height: int) -> None:
+    """Refuse a picture of more than `MAX_PIXELS`.
 
     Raises:
-        ValueError: it is no PNG, damaged, too large, or not 16-bit grey.
-        FileNotFoundError: there is no such file.
+        ValueError: it is larger.
     """
-    data = path.read_bytes()
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 26:
-        raise ValueError(f"{path}: not a PNG file ({len(data)} bytes)")
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    _check_size(str(path), width, height)
-    if (depth, colour) != (16, 0):
-        raise ValueError(
-            f"{path}: expected 16-bit grey, got {depth} bits, PNG colour type {colour}"
+    if width * height > MAX_PIXELS:
+        raise _Refused(
+            f"{name}: {width} x {height} = {width * height} pixels, more than the bound of "
+            f"{MAX_PIXELS}; make it smaller first"
         )
-    try:
-        return imagecodecs.png_decode(data)
-    except imagecodecs.PngError as error:
-        raise ValueError(f"{path}: damaged PNG: {error}") from error
-
-
-def write_png16(path: Path, values: NDArray[np.uint16]) -> None:
-    """Write (h, w) as a 16-bit grey PNG, atomically.
-
-    Raises:
-        ValueError: `values` is not a two-dimensional uint16 array.
-    """
-    if values.dtype != np.uint16 or values.ndim != 2:
-        raise ValueError(f"{path}: needs uint16 (h, w), got {values.dtype} {values.shape}")
-    atomic.write_bytes(path, bytes(imagecodecs.png_encode(np.ascontiguousarray(values))))
-
-
-def read_hdf5(path: Path) -> NDArray[np.generic]:
-    """The array `dataset` of an HDF5 file, in its own type.
-
-    Raises:
-        ValueError: it is no HDF5 file, damaged, or holds no array of that name.
-        FileNotFoundError: there is no such file.
-    """
-    try:
-        with h5py.File(path, "r", locking=False) as file:  # locks fail on read-only mounts
-            found = file.get("dataset")
-            if not isinstance(found, h5py.Dataset):
-                raise ValueError(f"{path}: no array named `dataset`, only {sorted(file)}")
-            return np.asarray(found[()])
-    except FileNotFoundError:
-        raise
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path}: damaged or no HDF5 file: {error}") from error
-
-
-def metric_sample(
-    key: str,
-    image: Float[Tensor, "3 h w"],
-    depth: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    *,
-    far: NDArray[np.bool_] | None = None,
-    K: Float[Tensor, "3 3"] | None = None,
-) -> Sample:
-    """A labelled sample: `depth` in metres, NaN outside `valid` and nearer than `NEAREST`.
-
-    Raises:
-        ValueError: image and depth differ in size, as when one was resized alone.
-    """
-    if depth.shape != image.shape[1:]:
-        raise ValueError(
-            f"{key}: depth {depth.shape} but image {tuple(image.shape[1:])}; "
-            "export both at one size again"
-        )
-    valid = valid & (depth >= NEAREST)
-    return Sample(
-        key=key,
-        image=image,
-        target=torch.from_numpy(np.where(valid, depth, np.float32(np.nan))),
-        valid=torch.from_numpy(valid),
-        far=None if far is None else torch.from_numpy(far),
-        space=Space.METRIC_DEPTH,
-        K=None if K is None else K.float(),
-    )
 
 
 def list_images(root: Path) -> Iterator[str]:
@@ -222,7 +146,7 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(stream, formats=FORMATS) as image:
-            _check_size(name, *image.size)
+            check_size(name, *image.size)
             image.load()
             if image.mode == "F":
                 raise _Refused(f"{name}: float pixels have no range; save it with 16 bits")
@@ -247,14 +171,6 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(0x0112, 1)
     except _DAMAGE:
         return 1  # as other viewers do: what is unreadable in the metadata turns nothing
-
-
-def _check_size(name: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise _Refused(
-            f"{name}: {width} x {height} = {width * height} pixels, more than the bound of "
-            f"{MAX_PIXELS}; make it smaller first"
-        )
 
 
 def _is_16_bit(image: Image.Image) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from distill.datasets import images
+from distill.datasets import depth_maps, images
 from distill.types import Sample
 
 
@@ -53,16 +53,16 @@ class RgbDepthFolder:
         return f"{self.name}/{self._pairs[index][0]}"
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one pair; `valid` where the stored number is not 0 and at least `images.NEAREST`.
+        """Read one pair; `valid` where the stored number is not 0 and at least a millimetre.
 
         Raises:
             ValueError: a file is damaged, no 16-bit PNG, or image and depth differ in size.
         """
         rgb, depth = self._pairs[index]
-        stored = images.read_png16(self.root / depth)
+        stored = depth_maps.read_png16(self.root / depth)
         metres = (stored / self.units_per_metre).astype(np.float32)
         image = images.read_image(self.root / rgb)
-        return images.metric_sample(self.key(index), image, metres, stored > 0)
+        return depth_maps.depth_sample(self.key(index), image, metres, stored > 0)
 
 
 def _by_stem(folder: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.datasets import images
+from distill.datasets import depth_maps, images
 from distill.types import Sample
 
 _SKY = 65535  # 655.35 m: the sky, and whatever is farther
@@ -82,8 +82,8 @@ class VirtualKitti2:
         scene, variation, _, _, camera, file = self._images[index].split("/")
         number = file.removeprefix("rgb_").removesuffix(".jpg")
         drive = self.root / scene / variation
-        stored = images.read_png16(drive / "frames/depth" / camera / f"depth_{number}.png")
-        return images.metric_sample(
+        stored = depth_maps.read_png16(drive / "frames/depth" / camera / f"depth_{number}.png")
+        return depth_maps.depth_sample(
             self.key(index),
             images.read_image(self.root / self._images[index]),
             (stored / _CENTIMETRES).astype(np.float32),

@@ -5,11 +5,9 @@ import os
 import struct
 import zlib
 
-import h5py
 import numpy as np
 import pytest
 import torch
-from contracts import unchecked
 from PIL import Image, ImageOps
 
 from distill.datasets import images
@@ -184,7 +182,7 @@ def test_bytes_are_named_on_request():
 
 
 def test_missing_files_stay_missing(tmp_path):
-    for read in (images.read_image, images.read_pil, images.read_png16, images.read_hdf5):
+    for read in (images.read_image, images.read_pil):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "none.png")
 
@@ -221,90 +219,6 @@ def test_no_ghostscript(tmp_path):
     assert list(images.list_images(tmp_path)) == ["a.jpg"]
     (tmp_path / "b.eps").touch()
     assert list(images.list_images(tmp_path)) == ["a.jpg"]
-
-
-def test_png16_is_exact(tmp_path):
-    values = np.random.default_rng(0).integers(0, 65536, (37, 53), dtype=np.uint16)
-    images.write_png16(tmp_path / "d.png", values[::-1])
-    read = images.read_png16(tmp_path / "d.png")
-    assert read.dtype == np.uint16
-    assert np.array_equal(read, values[::-1])
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "d.png")), values[::-1])
-
-
-@pytest.mark.parametrize("values", [np.zeros((2, 2), np.uint8), np.zeros((2, 2, 3), np.uint16)])
-def test_png16_takes_nothing_else(values, tmp_path):
-    with pytest.raises(ValueError, match=r"needs uint16 \(h, w\)"):
-        unchecked(images.write_png16)(tmp_path / "d.png", values)
-
-
-def test_png16_refuses_other_files(tmp_path):
-    path = tmp_path / "d.png"
-    for mode, words in (("L", "8 bits, PNG colour type 0"), ("RGB", "type 2")):
-        path.write_bytes(saved(Image.new(mode, (3, 2))))
-        with pytest.raises(ValueError, match=rf"d\.png: expected 16-bit grey, got .*{words}"):
-            images.read_png16(path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"d\.png: not a PNG file \(0 bytes\)"):
-        images.read_png16(path)
-    images.write_png16(path, np.random.default_rng(0).integers(0, 9999, (64, 64), dtype=np.uint16))
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"d\.png: damaged PNG"):
-        images.read_png16(path)
-    header = saved(Image.fromarray(np.zeros((1, 1), np.uint16)))
-    path.write_bytes(header[:16] + struct.pack(">II", 60000, 60000) + header[24:])
-    with pytest.raises(ValueError, match=r"d\.png: 60000 x 60000 = 3600000000 pixels"):
-        images.read_png16(path)
-
-
-def test_hdf5(tmp_path):
-    path = tmp_path / "d.hdf5"
-    with h5py.File(path, "w") as file:
-        file["dataset"] = np.array([[1.5, np.nan]], np.float16)
-    read = images.read_hdf5(path)
-    assert read.dtype == np.float16
-    np.testing.assert_array_equal(read, [[1.5, np.nan]])
-    path.chmod(0o444)
-    assert images.read_hdf5(path).shape == (1, 2)
-
-
-def test_hdf5_damage_names_the_file(tmp_path):
-    path = tmp_path / "d.hdf5"
-    path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"d\.hdf5: damaged or no HDF5"):
-        images.read_hdf5(path)
-    with h5py.File(path, "w") as file:
-        file["other"] = np.zeros(3)
-        file.create_group("dataset")
-    with pytest.raises(
-        ValueError, match=r"d\.hdf5: no array named `dataset`, only \['dataset', 'o"
-    ):
-        images.read_hdf5(path)
-    with h5py.File(path, "w") as file:
-        file.create_dataset(
-            "dataset", data=np.random.default_rng(0).random(9000), compression="gzip"
-        )
-    path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(ValueError, match=r"d\.hdf5: damaged"):
-        images.read_hdf5(path)
-
-
-def test_sizes_that_differ_are_named():
-    with pytest.raises(ValueError, match=r"set/a\.png: depth \(4, 6\) but image \(2, 3\); export"):
-        images.metric_sample(
-            "set/a.png", torch.zeros(3, 2, 3), np.ones((4, 6), np.float32), np.ones((4, 6), bool)
-        )
-
-
-def test_what_is_nearer_than_a_millimetre_is_not_valid():
-    depth = np.array([[1e-4, 0.00099, 0.001, 2.0, np.nan]], np.float32)
-    said = np.array([[True, True, True, True, False]])
-    sample = images.metric_sample("k", torch.zeros(3, 1, 5), depth, said)
-    assert sample.valid is not None
-    assert sample.target is not None
-    assert sample.valid.tolist() == [[False, False, True, True, False]]
-    assert torch.equal(sample.target.isnan(), ~sample.valid)
-    assert said.tolist() == [[True, True, True, True, False]]  # the caller's array is its own
 
 
 def test_listing_is_sorted_and_deep(tmp_path):
