@@ -6,14 +6,11 @@ run was resumed: its data set, its place in the shuffled epoch and its random ge
 """
 
 import atexit
-import bisect
 import itertools
-import math
 import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import cv2
@@ -23,69 +20,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from distill.job import die_with_parent
-from distill.shuffle import hashed, permuted
+from distill.mixture import Mixture
+from distill.shuffle import hashed
 from distill.types import Batch, Dataset, Sample
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 
-_LARGEST_BLOCK = 1000  # samples after which the shares of a mixture are exact
-
-
-class Mixture:
-    """Data sets drawn from together: concatenated, or each with a fixed share.
-
-    Without weights the data sets are one long one, and an epoch shuffles them together. With
-    weights each is shuffled and repeated for itself, and every block of as many samples as the
-    smallest whole-numbered ratio has holds exactly its share of each: with 1 and 2, one of the
-    first and two of the second in every three samples.
-
-    Args:
-        sources: data sets and their weights; a weight is None for all of them or for none.
-
-    Raises:
-        ValueError: no data set, one without samples, only some weights, a weight that is not
-            positive, or weights that are no ratio of small whole numbers.
-    """
-
-    def __init__(self, sources: Sequence[tuple[Dataset, float | int | None]]) -> None:
-        if not sources:
-            raise ValueError("mixture: no data sets; give at least one")
-        for dataset, weight in sources:
-            if len(dataset) == 0:
-                raise ValueError(f"mixture: {dataset.name} has no samples; leave it out")
-            if (weight is None) != (sources[0][1] is None):
-                raise ValueError(
-                    f"mixture: {sources[0][0].name} has weight {sources[0][1]} and {dataset.name} "
-                    f"{weight}; give every data set a weight, or none"
-                )
-        datasets = [dataset for dataset, _ in sources]
-        weights = [weight for _, weight in sources if weight is not None]
-        self._groups = (
-            [_Group([dataset]) for dataset in datasets] if weights else [_Group(datasets)]
-        )
-        self._pattern = _interleaved(_whole_ratio(weights, [d.name for d in datasets]))
-        self._earlier = [
-            self._pattern[:place].count(group) for place, group in enumerate(self._pattern)
-        ]
-
-    def __len__(self) -> int:
-        """Samples of all data sets together."""
-        return sum(group.length for group in self._groups)
-
-    def locate(self, n: int, seed: int) -> tuple[Dataset, int]:
-        """Data set and index of sample number `n` of the run with this seed."""
-        block, place = divmod(n, len(self._pattern))
-        group = self._pattern[place]
-        count = block * self._pattern.count(group) + self._earlier[place]
-        epoch, index = divmod(count, self._groups[group].length)
-        shuffled = permuted(index, self._groups[group].length, hashed(seed, group, epoch))
-        return self._groups[group].locate(shuffled)
+_ATTEMPTS = 10  # of the samples that stand in for one; so many in a row are no chance
 
 
 class Batches(Iterator[Batch]):
-    """What `batches` returns: an iterator that never ends until it is closed."""
+    """What `batches` returns: an iterator that never ends until it is closed.
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    Attributes:
+        mixture: what is drawn from.
+    """
+
+    def __init__(self, loader: DataLoader[Any], mixture: Mixture) -> None:
+        self.mixture = mixture
         self._batches = iter(loader)
         self._stop = weakref.finalize(self, _shut_down, self._batches)
         atexit.register(self._stop)  # before multiprocessing waits for the workers
@@ -115,6 +67,7 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     workers: int = 0,
+    set_aside: bool = False,
 ) -> Batches:
     """This process's part of each batch of the run, from sample number `start` on, without end.
 
@@ -130,10 +83,13 @@ def batches(
         world_size: processes.
         workers: reading processes of one thread each; 0 reads in this one. The bytes of a batch do
             not depend on it.
+        set_aside: another sample of the same share takes the place of one that cannot be read,
+            the same one in every run; the batch names what it lacks in `set_aside`, with reasons.
 
     Raises:
         ValueError: a number is out of its range, or `batch_size` is not a multiple of `world_size`.
-            Later, from the iterator: a sample cannot be read or stacked; it is named.
+            Later, from the iterator: a sample cannot be read or stacked; it is named. With
+            `set_aside` only where none of ten others could be read either.
     """
     if batch_size < 1 or world_size < 1 or batch_size % world_size:
         raise ValueError(
@@ -149,7 +105,7 @@ def batches(
     part = batch_size // world_size
     numbers = itertools.count(start + rank * part, batch_size)
     loader = DataLoader(
-        _Numbered(mixture, transform, seed),  # type: ignore[arg-type] # any __getitem__ will do
+        _Numbered(mixture, transform, seed, _ATTEMPTS if set_aside else 1),  # type: ignore[arg-type] # any __getitem__ will do
         batch_sampler=(list(range(n, n + part)) for n in numbers),
         collate_fn=_collate,
         num_workers=workers,
@@ -157,45 +113,7 @@ def batches(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # without one it draws from the global state
     )
-    return Batches(loader)
-
-
-class _Group:
-    """Data sets one after the other."""
-
-    def __init__(self, datasets: Sequence[Dataset]) -> None:
-        self._datasets = datasets
-        self._ends = list(itertools.accumulate(len(dataset) for dataset in datasets))
-        self.length = self._ends[-1]
-
-    def locate(self, index: int) -> tuple[Dataset, int]:
-        which = bisect.bisect_right(self._ends, index)
-        return self._datasets[which], index - (self._ends[which - 1] if which else 0)
-
-
-def _whole_ratio(weights: Sequence[float | int], names: Sequence[str]) -> list[int]:
-    """The weights as the smallest whole numbers of the same ratio; one share without weights."""
-    for weight, name in zip(weights, names, strict=False):
-        if not (0 < weight < math.inf):
-            raise ValueError(f"mixture: {name} has weight {weight}; it must be above 0 and finite")
-    ratios = [Fraction(weight).limit_denominator(_LARGEST_BLOCK) for weight in weights or [1]]
-    factor = math.lcm(*(ratio.denominator for ratio in ratios))
-    shares = [int(ratio * factor) for ratio in ratios]
-    shares = [share // math.gcd(*shares) for share in shares]
-    if sum(shares) > _LARGEST_BLOCK or 0 in shares:
-        raise ValueError(
-            f"mixture: weights {list(weights)} make blocks of {sum(shares)} samples; take whole "
-            f"numbers that sum to at most {_LARGEST_BLOCK}, like 1 and 2"
-        )
-    return shares
-
-
-def _interleaved(shares: Sequence[int]) -> list[int]:
-    """Which data set each place of a block draws from, each spread evenly."""
-    places = [
-        ((turn + 0.5) / share, which) for which, share in enumerate(shares) for turn in range(share)
-    ]
-    return [which for _, which in sorted(places)]
+    return Batches(loader, mixture)
 
 
 @dataclass(frozen=True)
@@ -205,41 +123,65 @@ class _Broken:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """A sample, random bits for its batch, and what should have been there, with the reasons."""
+
+    sample: Sample
+    bits: int
+    unread: dict[str, str]
+
+
 class _Numbered:
     """Samples by their number in the run."""
 
-    def __init__(self, mixture: Mixture, transform: Transform | None, seed: int) -> None:
-        self._mixture, self._transform, self._seed = mixture, transform, seed
+    def __init__(
+        self, mixture: Mixture, transform: Transform | None, seed: int, attempts: int
+    ) -> None:
+        self._mixture, self._transform = mixture, transform
+        self._seed, self._attempts = seed, attempts
 
-    def __getitem__(self, n: int) -> tuple[int, Sample] | _Broken:
-        dataset, index = self._mixture.locate(n, self._seed)
-        try:
-            sample = dataset[index]
-            if self._transform is not None:
-                sample = self._transform(sample, np.random.default_rng((self._seed, n)))
-        except (ValueError, OSError) as error:
-            return _Broken(f"{dataset.key(index)} (sample {n}): {error}")
-        except Exception as error:
-            error.add_note(f"while loading {dataset.key(index)} (sample {n})")
-            raise
-        return hashed(self._seed, n) >> 1, sample
+    def __getitem__(self, n: int) -> _Drawn | _Broken:
+        unread: dict[str, str] = {}
+        for attempt in range(self._attempts):
+            dataset, index = self._mixture.locate(n, self._seed, attempt)
+            try:
+                sample = self._read(dataset, index, n)
+            except (ValueError, OSError) as error:
+                unread[dataset.key(index)] = str(error)
+                continue
+            except Exception as error:
+                error.add_note(f"while loading {dataset.key(index)} (sample {n})")
+                raise
+            return _Drawn(sample, hashed(self._seed, n) >> 1, unread)
+        key, reason = next(iter(unread.items()))
+        others = f"; nor could {len(unread) - 1} others be read" if len(unread) > 1 else ""
+        return _Broken(f"{key} (sample {n}): {reason}{others}")
+
+    def _read(self, dataset: Dataset, index: int, n: int) -> Sample:
+        sample = dataset[index]
+        if self._transform is None:
+            return sample
+        return self._transform(sample, np.random.default_rng((self._seed, n)))
 
 
-def _collate(drawn: Sequence[tuple[int, Sample] | _Broken]) -> Batch | _Broken:
+def _collate(drawn: Sequence[_Drawn | _Broken]) -> Batch | _Broken:
     """Samples stacked; what keeps them from it named."""
     for entry in drawn:
         if isinstance(entry, _Broken):
             return entry
-    numbered = [entry for entry in drawn if not isinstance(entry, _Broken)]
-    samples = [sample for _, sample in numbered]
+    whole = [entry for entry in drawn if not isinstance(entry, _Broken)]
+    samples = [entry.sample for entry in whole]
     if reason := _mismatch(samples):
         return _Broken(reason)
     batch = Batch(
         key=[sample.key for sample in samples],
         image=torch.stack([sample.image for sample in samples]),
         space=[sample.space for sample in samples],
-        seed=numbered[0][0],
+        seed=whole[0].bits,
     )
+    if unread := {key: reason for entry in whole for key, reason in entry.unread.items()}:
+        batch["set_aside"] = unread
     targets = [sample.target for sample in samples if sample.target is not None]
     if targets:
         batch["target"] = torch.stack(targets)
@@ -290,3 +232,7 @@ def _start_worker(_worker: int) -> None:
 def _shut_down(iterator: Any) -> None:
     if hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()
+        for worker in iterator._workers:  # one that is slow to end was terminated once by torch
+            if worker.is_alive():
+                worker.terminate()
+            worker.join()

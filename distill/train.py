@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from distill import atomic, checkpoint, engine, job
-from distill.colour import panel
 from distill.engine import Engine
 from distill.loading import Batches
 from distill.objectives.terms import OUTPUT
 from distill.optim import adamw, set_rates
+from distill.quarantine import Quarantine
+from distill.showing import pictures_of, show
 from distill.tracking import Tracker, write_summary
 from distill.types import Batch
-from distill.watch import check_alive
 
 log = logging.getLogger(__name__)
 
 _FREE = {  # fields that change no weight, so that a resumed job may differ in them
     *("workers", "log_every", "checkpoint_every", "keep_checkpoints"),
-    *("validate_every", "validation", "pictures"),
+    *("validate_every", "validation", "pictures", "max_quarantined"),
 }
 _TRACES = ("checkpoints", "metrics.jsonl", "summary.json")
 
@@ -53,6 +53,8 @@ class TrainJob:
             networks: small ones are faster on fewer. Results depend on it in their last bits.
         seed: of initial weights, sample order and perturbations.
         workers: processes that read samples.
+        max_quarantined: share of all samples that may be unreadable. They are named in
+            `quarantine.jsonl` and others stand in; one more stops the run. 0: the first one does.
         log_every: updates between rows of metrics.
         checkpoint_every: updates between checkpoints.
         keep_checkpoints: how many of the last ones stay.
@@ -79,6 +81,7 @@ class TrainJob:
     threads: int | None = None
     seed: int = 0
     workers: int = 2
+    max_quarantined: float = 0.001
     log_every: int = 10
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
@@ -92,6 +95,9 @@ class TrainJob:
             _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
         batch, parts, norm, ema = self.batch_size, self.accumulate, self.max_grad_norm, self.ema
         _require(self.workers >= 0, f"workers={self.workers} must be at least 0")
+        _require(
+            0 <= self.max_quarantined <= 1, f"max_quarantined={self.max_quarantined} not in [0, 1]"
+        )
         _require(self.threads is None or self.threads >= 1, f"threads={self.threads} must be >= 1")
         _require(batch % parts == 0, f"batch_size={batch} is not a multiple of accumulate={parts}")
         _require(self.precision in {"bf16", "fp32"}, f"precision={self.precision}: bf16 or fp32")
@@ -107,7 +113,7 @@ class TrainJob:
 
         Raises:
             ValueError: `out` holds a run and `resume` is not given, or it belongs to another job.
-            GuardStop: an update was not finite, or the output has died.
+            GuardStop: an update was not finite, the output has died, or too little can be read.
             Interrupted: SIGTERM came; a checkpoint is written.
         """
         accelerator = engine.accelerator(self.precision)
@@ -140,6 +146,7 @@ class _Run:
 
     engine: Engine
     batches: Batches
+    quarantine: Quarantine
     out: Path
     pictures: Batch | None  # shown at every validation; the first process has them
     description: Any
@@ -165,7 +172,7 @@ def _train(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
             shares.append({name: value.detach() for name, value in terms.items()})
         norm = engine.clip(job_.max_grad_norm)
         _read(job_, run, tracker)  # the update before this one, while the device works
-        numbers = engine.summed([_with_stop(share, run) for share in shares])
+        numbers = engine.summed([_with_news(share, run, len(shares)) for share in shares])
         engine.watch.put(step, {**numbers, "grad_norm": norm}, update)
         engine.apply()  # vetoed on the device if a number is not finite
         _between(job_, run, tracker)
@@ -179,7 +186,7 @@ def _between(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
     if validates or saves or run.stop:
         _read(job_, run, tracker)  # nothing is made of weights before their update is known good
     if validates:
-        _validate(job_, run, tracker)
+        show(run.engine, tracker, validation=job_.validation, pictures=run.pictures)
     if saves or run.stop:
         tracker.sync()
         run.engine.save(
@@ -208,7 +215,9 @@ def _begin(
     if state is not None:
         checkpoint.check_same_job(state.job, description, free=_FREE)
     batches = _open(job_, accelerator, state.step if state else 0)
-    pictures = _pictures(job_) if accelerator.is_main_process else None
+    place, samples = (accelerator.process_index, world), len(batches.mixture)
+    quarantine = Quarantine(out, *place, samples=samples, budget=job_.max_quarantined)
+    pictures = pictures_of(job_) if accelerator.is_main_process else None
     job.seed_everything(job_.seed)
     objective = job_.objective()
     if job_.activation_checkpointing:
@@ -218,7 +227,7 @@ def _begin(
     if state is not None:
         made.restore(state)
         log.info("resuming at step %d", state.step)
-    run = _Run(made, batches, out, pictures, description, terminated)
+    run = _Run(made, batches, quarantine, out, pictures, description, terminated)
     run.row_step = made.step
     return run
 
@@ -232,20 +241,16 @@ def _open(job_: TrainJob, accelerator: Any, step: int) -> Batches:
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         workers=job_.workers,
+        set_aside=job_.max_quarantined > 0,
     )
-
-
-def _pictures(job_: TrainJob) -> Batch:
-    if job_.pictures is not None:
-        return job_.pictures()
-    with contextlib.closing(job_.batches(batch_size=4, seed=job_.seed, workers=0)) as drawn:
-        return next(drawn)
 
 
 def _draw(job_: TrainJob, run: _Run) -> list[Batch]:
     """The batches of one update on this process, on its device."""
     start = time.perf_counter()
     update = [run.engine.place(next(run.batches)) for _ in range(job_.accumulate)]
+    for batch in update:
+        run.quarantine.add(batch.get("set_aside", {}))
     run.waited += time.perf_counter() - start
     return update
 
@@ -256,6 +261,7 @@ def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
         return
     index, numbers = read
     run.stop = numbers.pop("stop") > 0
+    run.quarantine.check(round(numbers.pop("quarantined")))
     step, now = index + 1, time.perf_counter()
     speed = (step - run.row_step) * job_.batch_size / (now - run.row_at)
     shown = {name: numbers[name] for name in numbers if name not in (*OUTPUT, "grad_norm")}
@@ -267,23 +273,15 @@ def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
         run.row_step, run.row_at, run.waited = step, now, 0.0
 
 
-def _with_stop(share: Mapping[str, Tensor], run: _Run) -> dict[str, Tensor]:
-    """Beside the terms, so that all processes learn of a SIGTERM at the same step."""
-    return {**share, "stop": torch.full_like(share["loss"], float(run.terminated.is_set()))}
-
-
-def _validate(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
-    """Numbers and pictures of the student as it is; on the first process, the others wait."""
-    step = run.engine.step
-    with run.engine.looking() as student:
-        if run.pictures is not None:
-            numbers = job_.validation(student) if job_.validation else {}
-            tracker.row(step, {f"val/{k}": float(v) for k, v in numbers.items()})
-            batch = run.engine.place(run.pictures)
-            pred = student(batch["image"])
-            check_alive(pred, where=f"the fixed pictures after step {step}")
-            tracker.picture(step, panel(batch, pred, student.space))
-    run.engine.wait()
+def _with_news(share: Mapping[str, Tensor], run: _Run, parts: int) -> dict[str, Tensor]:
+    """Beside the terms, so that all processes learn of it at the same step."""
+    stop, aside = float(run.terminated.is_set()), len(run.quarantine) / parts
+    like = share["loss"]
+    return {
+        **share,
+        "stop": torch.full_like(like, stop),
+        "quarantined": torch.full_like(like, aside),
+    }
 
 
 def _finish(job_: TrainJob, run: _Run) -> None:

@@ -58,7 +58,8 @@ class Batch(TypedDict):
     `target`, `valid` and `far` are absent when no sample is labelled; `far` is all False where a
     data set does not mark the sky. `space` and `key` have one entry per sample. `labelled` is True
     for samples with rendered or measured truth and False for pseudo-labels. `seed` is for what is
-    drawn for the batch as a whole (CutMix).
+    drawn for the batch as a whole (CutMix). `set_aside` names samples that could not be read and
+    why; others stand in their place.
     """
 
     key: list[str]
@@ -69,6 +70,7 @@ class Batch(TypedDict):
     far: NotRequired[Bool[Tensor, "b h w"]]
     labelled: NotRequired[Bool[Tensor, " b"]]
     seed: NotRequired[int]
+    set_aside: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ PACKAGES = ("distill", "pseudo_labels", "recipes", "benchmarks")
 WORDS = ("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job")
 PARTS = (
     *("datasets", "models", "losses", "transforms", "perturb", "labels"),
-    *("loading", "colour", "worlds", "optim", "checkpoint", "tracking", "watch"),
+    *("loading", "mixture", "colour", "worlds", "optim", "checkpoint", "tracking", "watch"),
 )
 FLOORS = {
     **dict.fromkeys((f"distill.{name}" for name in WORDS), 0),
@@ -19,6 +19,8 @@ FLOORS = {
     "distill.objectives": 2,
     "distill.evaluation": 2,
     "distill.engine": 2,
+    "distill.quarantine": 2,
+    "distill.showing": 2,
     "distill.train": 3,
     "distill.export": 3,
     "distill.report": 3,
@@ -35,6 +37,7 @@ OPEN_TO_ALL = {
     "distill.models.blocks",
     "distill.labels.store",
     "distill.loading",
+    "distill.mixture",
 }
 
 

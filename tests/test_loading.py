@@ -197,6 +197,30 @@ def test_an_error_of_ours_keeps_its_type_and_gets_the_key(workers):
     assert any("while loading a/00003 (sample " in line for line in told)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_sample_of_the_same_share_stands_in_and_the_batch_says_so(workers):
+    sources = [(Numbers("a", 7, broken=(3,)), 1), (Numbers("b", 11, label="store"), 2)]
+    taken = drawn(Mixture(sources), 14, workers=workers, set_aside=True)
+    same(taken, drawn(Mixture(sources), 14, set_aside=True))
+    told = [batch.get("set_aside") for batch in taken]
+    assert sum(map(bool, told)) == 4, "28 samples of a, each of its 7 comes four times"
+    assert {"a/00003": "the file is cut short"} in told
+    assert "a/00003" not in keys(taken)
+    for batch in taken:
+        assert sum(key.startswith("a/") for key in batch["key"]) == 2
+    whole = drawn(Mixture([(Numbers("a", 7), 1), sources[1]]), 14)
+    changed = [(a, b) for a, b in zip(keys(whole), keys(taken), strict=True) if a != b]
+    assert [before for before, _ in changed] == ["a/00003"] * 4, "no other sample moves"
+    assert len({after for _, after in changed}) > 1
+
+
+def test_where_nothing_can_be_read_the_run_ends():
+    mixture = Mixture([(Numbers("a", 6, broken=range(6)), None)])
+    message = r"^a/0000\d \(sample 0\): the file is cut short; nor could \d others be read$"
+    with pytest.raises(ValueError, match=message):
+        drawn(mixture, 1, set_aside=True)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -299,6 +299,51 @@ def test_two_runs_never_share_a_folder(tmp_path: Path):
         job().run(tmp_path)
 
 
+# --- samples that cannot be read ---
+
+
+def quarantined(out: Path) -> list[str]:
+    files = sorted(out.glob("quarantine*.jsonl"))
+    lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    assert all(line["reason"] == f"{line['key']}: damaged" for line in lines)
+    return [line["key"] for line in lines]
+
+
+def test_what_cannot_be_read_is_named_once_and_others_stand_in(tmp_path: Path):
+    job(data={"unreadable": (5, 13)}, max_quarantined=0.1, steps=18).run(tmp_path)
+    assert sorted(quarantined(tmp_path)) == ["planes/005.png", "planes/013.png"]
+    assert len(rows(tmp_path)) == 18 + 3
+
+
+def test_a_resumed_run_sets_the_same_samples_aside(tmp_path: Path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    fields: dict[str, Any] = {"max_quarantined": 0.1, "steps": 40}
+    data = {"unreadable": (5, 13)}
+    finish(start(whole, **fields, data=data))
+    process = start(killed, **fields, data={**data, "slow": 0.01})
+    _wait_for_rows(killed, more=15)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    finish(start(killed, resume=True, **fields, data={**data, "slow": 0.01}))
+    assert weights(killed) == weights(whole)
+    assert rows(killed) == rows(whole)
+    assert sorted(quarantined(killed)) == sorted(quarantined(whole))
+
+
+@pytest.mark.parametrize(
+    ("budget", "stop", "message"),
+    [
+        (0.05, GuardStop, r"2 of 24 samples could not be read, more than the budget of 5\.00%"),
+        (0.0, ValueError, r"planes/0\d\d\.png \(sample \d+\): planes/0\d\d\.png: damaged$"),
+    ],
+)
+def test_more_than_the_budget_stops_the_run(tmp_path: Path, budget: float, stop: Any, message: str):
+    made = job(data={"unreadable": (5, 13)}, max_quarantined=budget, pictures=fixed)
+    with pytest.raises(stop, match=message):
+        made.run(tmp_path)
+    assert len(quarantined(tmp_path)) == (2 if budget else 0)
+
+
 # --- several processes ---
 
 
@@ -322,6 +367,12 @@ def test_two_processes_stop_together(tmp_path: Path):
         assert process.exitcode == 1
     assert "GuardStop: update " in (tmp_path / "broken-0.log").read_text()
     assert "GuardStop: update " in (tmp_path / "broken-1.log").read_text()
+    pair = _pair(tmp_path / "unread", data={"unreadable": (5, 13)}, max_quarantined=0.05)
+    for process in pair:
+        process.join(300)
+        assert process.exitcode == 1
+    for rank in (0, 1):
+        assert "GuardStop: 2 of 24 samples" in (tmp_path / f"unread-{rank}.log").read_text()
     pair = _pair(tmp_path / "stopped", steps=200, **SLOW)
     _wait_for_rows(tmp_path / "stopped", more=3)
     os.kill(pair[1].pid or 0, signal.SIGTERM)
@@ -369,6 +420,7 @@ def test_processes_that_do_not_see_each_other_are_refused(tmp_path: Path, monkey
         ({"steps": 0}, "steps=0 must be at least 1"),
         ({"keep_checkpoints": 0}, "keep_checkpoints=0"),
         ({"workers": -1}, "workers=-1"),
+        ({"max_quarantined": 1.5}, r"max_quarantined=1\.5 not in \[0, 1\]"),
         ({"threads": 0}, "threads=0 must be >= 1"),
         ({"accumulate": 3}, "batch_size=4 is not a multiple of accumulate=3"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0"),

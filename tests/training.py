@@ -34,13 +34,23 @@ from distill.types import Sample, Space
 class Planes:
     """Tilted planes, their image a function of disparity; every fifth is too sparse to count.
 
-    `broken` is the index of a sample whose image holds a NaN; `slow` seconds pass with each.
+    `broken` is the index of a sample whose image holds a NaN, those of `unreadable` raise; `slow`
+    seconds pass with each.
     """
 
     name = "planes"
 
-    def __init__(self, *, length: int = 24, size: int = 16, broken: int = -1, slow: float = 0.0):
+    def __init__(
+        self,
+        *,
+        length: int = 24,
+        size: int = 16,
+        broken: int = -1,
+        unreadable: tuple[int, ...] = (),
+        slow: float = 0.0,
+    ):
         self._length, self._size, self._broken, self._slow = length, size, broken, slow
+        self._unreadable = unreadable
 
     def __len__(self) -> int:
         return self._length
@@ -50,6 +60,8 @@ class Planes:
 
     def __getitem__(self, index: int) -> Sample:
         time.sleep(self._slow)
+        if index in self._unreadable:
+            raise ValueError(f"{self.key(index)}: damaged")
         tilt = torch.rand(3, generator=torch.Generator().manual_seed(index))
         y, x = torch.meshgrid(*[torch.linspace(0, 1, self._size)] * 2, indexing="ij")
         depth = 1 + tilt[0] * x + tilt[1] * y

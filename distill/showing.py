@@ -1,0 +1,61 @@
+"""What a run shows of its student while it trains: numbers on held-out images, and pictures."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from distill.colour import panel
+from distill.tracking import Tracker
+from distill.types import Batch
+from distill.watch import check_alive
+
+
+class Engine(Protocol):
+    """What is needed of an `engine.Engine`."""
+
+    step: int
+
+    def looking(self) -> contextlib.AbstractContextManager[Any]:
+        """Yield the student in evaluation mode."""
+        ...
+
+    def place(self, batch: Batch) -> Batch:
+        """`batch` on the device."""
+        ...
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        ...
+
+
+def pictures_of(job: Any) -> Batch:
+    """What a `TrainJob` shows: its own choice, or else the run's first four samples."""
+    if job.pictures is not None:
+        return job.pictures()
+    aside = job.max_quarantined > 0
+    drawn = job.batches(batch_size=4, seed=job.seed, workers=0, set_aside=aside)
+    with contextlib.closing(drawn):
+        return next(drawn)
+
+
+def show(
+    engine: Engine,
+    tracker: Tracker,
+    *,
+    validation: Callable[[Any], Mapping[str, float]] | None,
+    pictures: Batch | None,
+) -> None:
+    """Numbers and pictures of the student as it is; on the first process, the others wait.
+
+    Raises:
+        GuardStop: the output has died.
+    """
+    with engine.looking() as student:
+        if pictures is not None:
+            numbers = validation(student) if validation else {}
+            tracker.row(engine.step, {f"val/{k}": float(v) for k, v in numbers.items()})
+            batch = engine.place(pictures)
+            pred = student(batch["image"])
+            check_alive(pred, where=f"the fixed pictures after step {engine.step}")
+            tracker.picture(engine.step, panel(batch, pred, student.space))
+    engine.wait()
