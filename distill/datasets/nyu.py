@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from distill.datasets import depth_maps, images
 from distill.types import Sample
 
-# camera_params.m of the toolbox. RGBDemo (OpenCV) found it, and undistort.m drew the images with it,
-# both counting from 0 at the centre of the first pixel: it holds as it stands. Only the points of
-# rgb_plane2rgb_world.m count from 1; they are one pixel off.
+# camera_params.m of the toolbox. RGBDemo (OpenCV) found it and undistort.m drew the images with it,
+# both counting from 0 at the centre of the first pixel, so it holds as it stands. Only the points
+# of rgb_plane2rgb_world.m count from 1; they are one pixel off.
 _K = ((518.857901, 0, 325.582449), (0, 519.469611, 253.736166), (0, 0, 1))
 _SIZE = (480, 640)
 _SATURATED = 10.0  # metres; project_depth_map.m writes it for whatever is farther

@@ -86,6 +86,7 @@ def check(root: Path, write, truth: str = "raw") -> None:
         dict(zip(KEYS[write], seen() if truth == "raw" else filled(), strict=True)),
         space=Space.METRIC_DEPTH,
         depth_tolerance=1e-6 if write is write_mat else 5e-4,  # half a millimetre
+        image_tolerance=0.0015,  # half a step of 255
     )
 
 
