@@ -102,6 +102,71 @@ def test_cmyk_jpeg_is_not_inverted():
     close(images.read_image(saved(image, "JPEG", quality=98, subsampling=0)), COLOURS, 0.06)
 
 
+def photo(height: int, width: int) -> np.ndarray:
+    """Smooth colours, so that a correct resize of any kind gives the same."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    waves = [0.5 + 0.4 * np.sin(3 * x + 2 * y), 0.2 + 0.6 * y, 0.9 - 0.7 * x * y]
+    return (255 * np.stack(waves, -1)).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_at_another_size(form, reduced):
+    data = saved(Image.fromarray(photo(411, 619)), form, quality=97)
+    image, full = images.read_sized(data, 100, 150, reduced=reduced)
+    assert full == (411, 619)
+    close(image, photo(100, 150), 0.02)
+    assert image.is_contiguous()
+    same, full = images.read_sized(data, 411, 619, reduced=reduced)
+    assert torch.equal(same, images.read_image(data))
+
+
+def test_a_reduced_jpeg_is_never_smaller_than_wanted(monkeypatch):
+    sizes = []
+    resize = images.cv2.resize
+    monkeypatch.setattr(
+        images.cv2, "resize", lambda p, *a, **k: sizes.append(p.shape[:2]) or resize(p, *a, **k)
+    )
+    data = saved(Image.fromarray(photo(411, 619)), "JPEG")
+    for wanted in ((300, 400), (205, 309), (206, 309), (52, 300), (51, 77)):
+        images.read_sized(data, *wanted)
+    assert sizes == [(411, 619), (206, 310), (411, 619), (206, 310), (52, 78)]
+    sizes.clear()
+    images.read_sized(data, 52, 77, reduced=False)
+    assert sizes == [(411, 619)]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_at_another_size_it_is_upright_too(orientation, form):
+    """What is wanted is the size of the upright picture; a lying file has it the other way round."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = photo(120, 400)
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = Image.fromarray(upright)
+    if orientation in turn:
+        stored = stored.transpose(turn[orientation])
+    image, full = images.read_sized(saved(stored, form, exif=exif), 60, 200)
+    assert full == (120, 400)
+    close(image, photo(60, 200), 0.03)
+
+
+def test_sixteen_bits_at_another_size_keep_their_bits():
+    grey = np.repeat(np.arange(400, dtype=np.uint16)[None] * 3, 40, 0)
+    image, full = images.read_sized(saved(Image.fromarray(grey)), 20, 200)
+    assert full == (40, 400)
+    assert len(image[0, 0].unique()) == 200, "8 bits would leave five values"
+
+
 def test_sixteen_bit_grey_keeps_its_bits():
     grey = (np.arange(1000, dtype=np.uint16) * 65).reshape(20, 50)
     pixels = images.read_image(saved(Image.fromarray(grey)))
