@@ -139,7 +139,7 @@ def test_a_reduced_jpeg_is_never_smaller_than_wanted(monkeypatch):
 @pytest.mark.parametrize("form", ["JPEG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_at_another_size_it_is_upright_too(orientation, form):
-    """What is wanted is the size of the upright picture; a lying file has it the other way round."""
+    """What is wanted is the size of the upright picture, also of a file that lies on its side."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = photo(120, 400)
