@@ -1,6 +1,6 @@
 """DIODE (Vasiljevic et al. 2019): a laser scanner's depth, in and out of doors, 1024 x 768.
 
-Validation 325 indoors and 446 outdoor, training 8574 and 16884; no test set was released. MIT.
+Images (diode-dataset.org): validation 325 indoors and 446 outdoor, training 8574 and 16884. MIT.
 """
 
 from collections.abc import Sequence

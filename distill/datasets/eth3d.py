@@ -1,6 +1,6 @@
 """ETH3D, high-resolution multi-view (Schöps et al. 2017): a laser scan seen by a DSLR.
 
-454 images of 13 training scenes, 6048 x 4032. CC BY-NC-SA 4.0.
+454 images of 13 training scenes (eth3d.net), 6048 x 4032. CC BY-NC-SA 4.0.
 """
 
 from pathlib import Path
