@@ -1,5 +1,8 @@
 """What removes an unknown scale and shift: `aligned = scale * pred + shift`, per sample."""
 
+import math
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -54,6 +57,60 @@ def ratio_of_medians(
     return torch.where(positive, ratio, 0.0)
 
 
+def median_of_ratios(
+    pred: Float[Tensor, "b h w"], target: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]
+) -> Float[Tensor, " b"]:
+    """Scale `median(target / pred)` in float64, without a gradient: not the ratio of the medians.
+
+    0 where half of the valid pixels of `pred` are 0, or the median is not above 0.
+    """
+    pred = pred.double()
+    ratio = torch.where(pred != 0, target.double() / torch.where(pred != 0, pred, 1.0), torch.inf)
+    middle = masked.quantile(ratio, valid, 0.5)
+    return torch.where((middle > 0) & middle.isfinite(), middle, 0.0)
+
+
+def weighted_l1_scale(
+    pred: Float[Tensor, "b h w"],
+    target: Float[Tensor, "b h w"],
+    valid: Bool[Tensor, "b h w"],
+    weight: Float[Tensor, "b h w"],
+) -> Float[Tensor, " b"]:
+    """Scale that minimises the weighted absolute distance, in float64, exactly.
+
+    The weighted median of `target / pred`, each ratio weighing `weight * |pred|`. Of several
+    minima the smallest; 0 where `pred` is 0 on every valid pixel.
+    """
+    maps = (masked.fill(values.double(), valid).flatten(1) for values in (pred, target, weight))
+    x, y, w = maps
+    pull = (w * x).abs()
+    ratio = torch.where(pull > 0, y / torch.where(x != 0, x, 1.0), 0.0)
+    return torch.stack([_weighted_median(r, p) for r, p in zip(ratio, pull, strict=True)])
+
+
+def weighted_l1(
+    pred: Float[Tensor, "b h w"],
+    target: Float[Tensor, "b h w"],
+    valid: Bool[Tensor, "b h w"],
+    weight: Float[Tensor, "b h w"],
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Scale and shift that minimise the weighted absolute distance, in float64, to rounding.
+
+    For a given scale the best shift is a weighted median; what remains is convex and piecewise
+    linear in the scale. Its minimum is closed in on by tangents and halving: O(n log n) a step.
+
+    Returns:
+        Scale and shift. A constant `pred` gives scale 0 and the weighted median of `target`;
+        nothing valid gives 0 and 0.
+    """
+    lines = [
+        _l1_line(*(values[inside].double() for values in (x, y, w)))
+        for x, y, w, inside in zip(pred, target, weight, valid & (weight > 0), strict=True)
+    ]
+    found = torch.tensor(lines, dtype=torch.float64, device=pred.device)
+    return found[:, 0], found[:, 1]
+
+
 def median_mad(
     values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
@@ -85,3 +142,60 @@ def normalised_difference(
 def _normalised(values: Tensor, valid: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     centred = masked.full_precision(values) - location[:, None, None]
     return masked.fill(centred, valid) / scale[:, None, None]
+
+
+def _weighted_median(values: Float[Tensor, " n"], weight: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """The smallest value with at least half of the weight at or below it; 0 without weight."""
+    ranked, order = values.sort()
+    below = weight[order].cumsum(0)
+    if not len(values) or below[-1] <= 0:
+        return values.new_zeros(())
+    return ranked[torch.searchsorted(below, below[-1] / 2)]
+
+
+def _l1_line(
+    x: Float[Tensor, " n"], y: Float[Tensor, " n"], w: Float[Tensor, " n"]
+) -> tuple[float, float]:
+    """Scale and shift of one sample; every weight is above 0."""
+    x0, y0 = _weighted_median(x, w), _weighted_median(y, w)
+    x, y, size = x - x0, y - y0, x.abs().amax() if len(x) else x.sum()
+
+    def at(scale: float) -> tuple[float, float, float]:
+        """The distance at the best shift, its slope in the scale, and that shift."""
+        rest = y - scale * x
+        shift = _weighted_median(rest, w)
+        side = (rest - shift).sign()
+        on_line = side == 0
+        side[on_line] = -(w * side).sum() / w[on_line].sum()  # what makes the shift a minimum
+        distance = (w * (rest - shift).abs()).sum()
+        return distance.item(), -(w * x * side).sum().item(), shift.item()
+
+    if not len(x) or x.abs().amax() <= 1e-6 * size:
+        return 0.0, y0.item()
+    scale = _minimum(at, (w * y.abs()).sum().item() / (w * x.abs()).sum().item())
+    return scale, (y0 + at(scale)[2] - scale * x0).item()
+
+
+def _minimum(at: Callable[[float], tuple[float, float, float]], step: float) -> float:
+    """Where a convex piecewise linear function is least; `at` gives value, slope, and more."""
+    value, slope, _ = at(0.0)
+    if slope == 0 or step == 0:
+        return 0.0
+    low = high = (0.0, value, slope)
+    while low[2] > 0 or high[2] < 0:
+        near = low if slope > 0 else high
+        place = near[0] - math.copysign(step, slope)
+        low, high = ((place, *at(place)[:2]), low) if slope > 0 else (high, (place, *at(place)[:2]))
+        step *= 2
+    for count in range(400):  # halving alone needs about 60 for each of the two ends
+        (a, value_a, slope_a), (b, value_b, slope_b) = low, high
+        crossing = (value_b - value_a + slope_a * a - slope_b * b) / (slope_a - slope_b)
+        place = (a + b) / 2 if count % 2 else crossing
+        if slope_a == 0 or slope_b == 0 or not a < place < b:
+            break
+        value, slope, _ = at(place)
+        reached = value_a + slope_a * (place - a)  # no scale is better where the tangents cross
+        if slope == 0 or (not count % 2 and value <= reached * (1 + 1e-15)):
+            return place
+        low, high = ((place, value, slope), high) if slope < 0 else (low, (place, value, slope))
+    return min(low, high, key=lambda end: end[1])[0]

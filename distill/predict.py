@@ -21,7 +21,7 @@ from tqdm import tqdm
 from distill import atomic
 from distill.colour import colourise
 from distill.datasets import depth_maps, images
-from distill.evaluation.evaluate import Predictor
+from distill.evaluation.rows import Predictor
 from distill.job import PartialFailure
 from distill.models.foreign import DepthPredictor, load_predictor
 from distill.types import Prediction, Space

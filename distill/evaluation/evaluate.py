@@ -1,6 +1,6 @@
 """A model on a benchmark: one row per image, their means, and the protocol beside them."""
 
-import hashlib
+import dataclasses
 import json
 import logging
 import math
@@ -10,41 +10,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import torch
 from accelerate.utils import gather_object
-from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from distill import atomic
 from distill import job as jobs
-from distill.evaluation import benchmarks
-from distill.evaluation.scoring import score
+from distill.evaluation import benchmarks, rows
+from distill.evaluation.boundary import BOUNDARY_METRICS
+from distill.evaluation.metrics import METRICS
+from distill.evaluation.pairs import PairDataset, accuracies
+from distill.evaluation.protocols import Protocol, Published, digest
+from distill.evaluation.rows import Predictor
 from distill.models.foreign import load_predictor
-from distill.types import Dataset, Prediction, Sample, Space
+from distill.types import Dataset, Space
 
-METRICS = (
-    *("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog"),
-    *("delta1", "delta2", "delta3"),
-)
 _LOG = logging.getLogger(__name__)
 _RECORDED = ("distill", "torch", "transformers", "pillow")
-
-
-@runtime_checkable
-class Predictor(Protocol):
-    """What is scored; `models.foreign.DepthPredictor` is one."""
-
-    @property
-    def space(self) -> Space:
-        """What the predicted numbers mean."""
-        ...
-
-    def predict(self, images: Sequence[Image.Image]) -> list[Prediction]:
-        """One map per image, each at its image's size."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +36,7 @@ class Evaluation:
 
     rows: list[dict[str, Any]]
     means: dict[str, float]
-    protocol: benchmarks.Protocol
+    protocol: Protocol
 
     @property
     def counts(self) -> dict[str, int]:
@@ -138,21 +121,29 @@ def evaluate(
     Args:
         predictor: the model.
         benchmark: reader and protocol.
-        data: the folder the benchmark reads, or a data set of metric depth already open.
+        data: the folder the benchmark reads, or a data set already open, of what its protocol
+            measures: metric depth, or pairs of points.
 
     Raises:
         ValueError: an image cannot be read or scored (on every process, not only where it failed),
-            or none has enough pixels to measure.
+            none has enough pixels to measure, or the data set holds something else.
         GuardStop: more than half of the measured images have a prediction that is mostly zero.
     """
     dataset = benchmark.open(data) if isinstance(data, Path) else data
     protocol = benchmark.protocol_for(len(dataset))
-    ordered = _each(dataset, lambda sample: _row(predictor, sample, protocol), benchmark.name)
+    if isinstance(dataset, PairDataset) != (protocol.measures == "pairs"):
+        raise ValueError(
+            f"benchmark {benchmark.name}: protocol {protocol.id} measures {protocol.measures}, "
+            f"and {dataset.name} is not a data set of that"
+        )
+    ordered = _each(dataset, lambda i: rows.row(predictor, dataset, i, protocol), benchmark.name)
     measured = [row for row in ordered if "skipped" not in row["flags"]]
     if not measured:
         raise ValueError(
             f"benchmark {benchmark.name}: none of {len(ordered)} images has "
             f"{protocol.min_pixels} pixels to measure under {protocol.id}; is the depth in metres?"
+            if protocol.measures != "pairs"
+            else f"benchmark {benchmark.name}: none of {len(ordered)} images has a pair of points"
         )
     dead = sum("mostly zero" in row["flags"] for row in measured)
     if dead > len(measured) / 2:
@@ -161,36 +152,34 @@ def evaluate(
             f"({dead / len(measured):.0%}) have a prediction that is mostly exact zeros; the "
             "model's final ReLU has died, and its scores would mean nothing"
         )
-    means = {m: math.fsum(row[m] for row in measured) / len(measured) for m in METRICS}
-    return Evaluation(rows=ordered, means=means, protocol=protocol)
+    return Evaluation(rows=ordered, means=_means(measured, protocol), protocol=protocol)
 
 
 def summarise(result: Evaluation) -> dict[str, Any]:
     """The part of `summary.json` that the result decides."""
+    pairs = [row["pairs"] for row in result.rows if "pairs" in row]
     return {
         "protocol": result.protocol.as_json(),
+        "published": [dataclasses.asdict(number) for number in result.protocol.published],
         "means": result.means,
         "n": result.counts["measured"],
         "images": len(result.rows),
+        **({"pairs": sum(pairs)} if pairs else {}),
         "flags": {flag: n for flag, n in result.counts.items() if flag != "measured"},
-        "keys_sha256": benchmarks.digest([row["key"] for row in result.rows]),
-        "data_sha256": benchmarks.digest([row["sha256"] for row in result.rows]),
+        "keys_sha256": digest([row["key"] for row in result.rows]),
+        "data_sha256": digest([row["sha256"] for row in result.rows]),
     }
 
 
-def write(out: Path, rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
+def write(out: Path, scored: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
     """`rows.jsonl`, then `summary.json`: where the summary is, the rows are."""
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    lines = "".join(json.dumps(row) + "\n" for row in scored)
     atomic.write_text(out / "rows.jsonl", lines)
     atomic.write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     means = ", ".join(f"{name} {value:.4f}" for name, value in summary["means"].items())
-    _LOG.info("%s\n%s\n%s", means, summary["protocol"]["text"], out / "summary.json")
-
-
-def as_picture(sample: Sample) -> Image.Image:
-    """The image of a sample as Pillow holds it: exactly the file's pixels where it had 8 bits."""
-    pixels = (sample.image * 255).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    published = [Published(**number).text for number in summary.get("published", ())]
+    said = (means, *published, summary["protocol"]["text"], str(out / "summary.json"))
+    _LOG.info("%s", "\n".join(said))
 
 
 def _check_same(
@@ -203,12 +192,12 @@ def _check_same(
     """
     done = json.loads(path.read_text())
     keys = [dataset.key(index) for index in range(len(dataset))]
-    pixels = _each(dataset, lambda sample: _digest(sample, as_picture(sample)), benchmark.name)
+    pixels = _each(dataset, lambda index: rows.digest(dataset, index), benchmark.name)
     wanted = {
         **{name: subject[name] for name in ("benchmark", "model_sha256", "space")},
         "protocol": benchmark.protocol_for(len(dataset)).as_json(),
-        "keys_sha256": benchmarks.digest(keys),
-        "data_sha256": benchmarks.digest(pixels),
+        "keys_sha256": digest(keys),
+        "data_sha256": digest(pixels),
     }
     different = [
         name if name == "protocol" else f"{name}: {done.get(name)} -> {value}"
@@ -222,8 +211,16 @@ def _check_same(
         )
 
 
-def _each(dataset: Dataset, make: Callable[[Sample], Any], name: str) -> list[Any]:
-    """`make(sample)` of each sample in order: made by one process, known to all.
+def _means(measured: Sequence[dict[str, Any]], protocol: Protocol) -> dict[str, float]:
+    """Over the rows that were measured, as the protocol aggregates."""
+    if protocol.measures == "pairs":
+        return accuracies(measured)
+    names = METRICS if protocol.measures == "depth" else BOUNDARY_METRICS
+    return {name: math.fsum(row[name] for row in measured) / len(measured) for name in names}
+
+
+def _each(dataset: Dataset, make: Callable[[int], Any], name: str) -> list[Any]:
+    """`make(index)` of each sample in order: made by one process, known to all.
 
     Raises:
         ValueError: a sample could not be read or made, on whichever process.
@@ -233,38 +230,10 @@ def _each(dataset: Dataset, make: Callable[[Sample], Any], name: str) -> list[An
     made, failure = [], []
     try:
         for index in tqdm(mine, desc=name, disable=not state.is_main_process):
-            made.append((index, make(dataset[index])))
+            made.append((index, make(index)))
     except (ValueError, OSError) as error:  # the other processes wait in the gather: tell them
         failure.append(str(error))
     failures = gather_object(failure)
     if failures:
         raise ValueError(f"benchmark {name}: " + "; ".join(failures))
     return [value for _, value in sorted(gather_object(made), key=lambda pair: pair[0])]
-
-
-def _row(predictor: Predictor, sample: Sample, protocol: benchmarks.Protocol) -> dict[str, Any]:
-    target, valid = _truth(sample)
-    picture = as_picture(sample)
-    (prediction,) = predictor.predict([picture])
-    try:
-        scores = score(prediction, target, valid, protocol)
-    except ValueError as error:
-        raise ValueError(f"{sample.key}: {error}") from error
-    return {"key": sample.key, "sha256": _digest(sample, picture), **scores}
-
-
-def _truth(sample: Sample) -> tuple[Tensor, Tensor]:
-    """Metric depth and where it is valid."""
-    if sample.target is None or sample.valid is None or sample.space is not Space.METRIC_DEPTH:
-        raise ValueError(f"{sample.key}: truth is {sample.space}, metric depth is needed")
-    return sample.target, sample.valid
-
-
-def _digest(sample: Sample, picture: Image.Image) -> str:
-    """The sha256 of the pixels that are shown and the depth that is measured, as decoded."""
-    target, valid = _truth(sample)
-    depth = target.where(valid, torch.zeros_like(target))
-    digest = hashlib.sha256(f"{picture.size} {tuple(depth.shape)}".encode())
-    digest.update(picture.tobytes())
-    digest.update(depth.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -10,6 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+METRICS = (
+    *("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog"),
+    *("delta1", "delta2", "delta3"),
+)
+
 
 def abs_rel(
     pred: Float[Tensor, "h w"], target: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"]

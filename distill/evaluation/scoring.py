@@ -1,7 +1,6 @@
 """One prediction against one truth under one protocol: fit, floor, invert, measure.
 
-evaluation.md numbers the alignments A0 (none), A1 (ratio of medians), A2 (scale), A3 (scale and
-shift in depth), A4 (scale and shift in disparity).
+A protocol says how (`protocols.Protocol`), `published` holds those of papers.
 """
 
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill import alignment
-from distill.evaluation.benchmarks import Alignment, Protocol, measured_pixels
+from distill.evaluation import fit_grid
+from distill.evaluation.boundary import boundary_scores
 from distill.evaluation.metrics import all_metrics
+from distill.evaluation.protocols import Alignment, Protocol, measured_pixels
 from distill.types import Prediction, Space
 
 # what a prediction's unknowns allow: a shift unknown in disparity is not undone by a fit in depth
@@ -27,8 +28,10 @@ _ALLOWED = {
     },
     Alignment.DISPARITY: set(Space) - {Space.ORDINAL},
 }
-_ALLOWED[Alignment.SCALE] = _ALLOWED[Alignment.RATIO_OF_MEDIANS]
-_ALLOWED[Alignment.DEPTH] = _ALLOWED[Alignment.SCALE] | {Space.AFFINE_DEPTH}
+for _scale in (Alignment.MEDIAN_OF_RATIOS, Alignment.SCALE, Alignment.L1_SCALE):
+    _ALLOWED[_scale] = _ALLOWED[Alignment.RATIO_OF_MEDIANS]
+for _line in (Alignment.DEPTH, Alignment.L1_DEPTH):
+    _ALLOWED[_line] = _ALLOWED[Alignment.SCALE] | {Space.AFFINE_DEPTH}
 _SMALLEST = 1e-6  # a predicted depth or inverse depth at or below 0 has no reciprocal
 
 
@@ -84,8 +87,9 @@ def score(
     if n_valid < protocol.min_pixels:
         return {"n_valid": n_valid, "flags": [*flags, "skipped"]}
     aligned = align(prediction, target, measured, protocol)
+    measure = all_metrics if protocol.measures == "depth" else boundary_scores
     return {
-        **all_metrics(aligned.depth, target, measured),
+        **measure(aligned.depth, target, measured),
         "n_valid": n_valid,
         "scale": aligned.scale,
         "shift": aligned.shift,
@@ -118,26 +122,48 @@ def align(
     if prediction.space.is_inverse != in_disparity:
         x = 1 / x.clamp(min=_SMALLEST)
     y = 1 / truth if in_disparity else truth
-    scale, shift, flags = _fit(x, y, measured, protocol.alignment)
+    scale, shift, flags = _fit(*_fitted(x, y, measured, protocol), protocol.alignment)
     depth, floored = _to_depth(scale * x + shift, truth[measured].max().item(), protocol)
     return Aligned(depth=depth, scale=scale, shift=shift, floored=floored, flags=flags)
 
 
+def _fitted(
+    x: Float[Tensor, "h w"], y: Float[Tensor, "h w"], measured: Bool[Tensor, "h w"], rules: Protocol
+) -> tuple[Float[Tensor, "1 a b"], Float[Tensor, "1 a b"], Bool[Tensor, "1 a b"]]:
+    """Prediction, truth and what counts, as batches of one image that holds what is fitted."""
+    if rules.fit_grid == "full":
+        return x[None], y[None], measured[None]
+    if rules.fit_grid == "nearest 1024":
+        chosen = fit_grid.nearest_within(measured, 1024)
+    else:
+        chosen = fit_grid.nearest_of_cells(measured, 64)
+    x, y = (values.flatten()[chosen][None, None] for values in (x, y))
+    return x, y, torch.ones_like(x, dtype=torch.bool)
+
+
 def _fit(
-    x: Float[Tensor, "h w"],
-    y: Float[Tensor, "h w"],
-    measured: Bool[Tensor, "h w"],
+    x: Float[Tensor, "1 h w"],
+    y: Float[Tensor, "1 h w"],
+    counted: Bool[Tensor, "1 h w"],
     family: Alignment,
 ) -> tuple[float, float, tuple[str, ...]]:
-    if family is Alignment.NONE:
-        return 1.0, 0.0, ()
-    maps = x[None], y[None], measured[None]
-    if family is Alignment.RATIO_OF_MEDIANS:
-        scale, shift = alignment.ratio_of_medians(*maps).item(), 0.0
-    elif family is Alignment.SCALE:
-        scale, shift = alignment.least_squares_scale(*maps).item(), 0.0
-    else:
-        scale, shift = (fitted.item() for fitted in alignment.least_squares(*maps))
+    maps = x, y, counted
+    shift = 0.0
+    match family:
+        case Alignment.NONE:
+            return 1.0, 0.0, ()
+        case Alignment.RATIO_OF_MEDIANS:
+            scale = alignment.ratio_of_medians(*maps).item()
+        case Alignment.MEDIAN_OF_RATIOS:
+            scale = alignment.median_of_ratios(*maps).item()
+        case Alignment.SCALE:
+            scale = alignment.least_squares_scale(*maps).item()
+        case Alignment.L1_SCALE:
+            scale = alignment.weighted_l1_scale(*maps, 1 / y).item()
+        case Alignment.L1_DEPTH:
+            scale, shift = (fitted.item() for fitted in alignment.weighted_l1(*maps, 1 / y))
+        case _:
+            scale, shift = (fitted.item() for fitted in alignment.least_squares(*maps))
     flags = ("degenerate",) if scale == 0 else ("negative scale",) if scale < 0 else ()
     return scale, shift, flags
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from distill import transforms
-from distill.evaluation.benchmarks import Alignment, Protocol
+from distill.evaluation.protocols import Alignment, Protocol
 from distill.evaluation.scoring import score
 from distill.loading import Mixture, batches
 from distill.types import Batch, Dataset, Prediction, Sample

@@ -16,7 +16,9 @@ from distill import atomic
 from distill.colour import colourise
 from distill.datasets.images import read_pil
 from distill.evaluation import benchmarks
-from distill.evaluation.evaluate import METRICS, as_picture
+from distill.evaluation.metrics import METRICS
+from distill.evaluation.protocols import measured_pixels, pre_cropped
+from distill.evaluation.rows import as_picture
 from distill.evaluation.scoring import align
 from distill.labels.store import LabelStore
 from distill.models.foreign import load_predictor
@@ -29,6 +31,7 @@ _FIRST = ("teacher", "student")  # then the others by name
 _NO_CURVE = ("lr/", "seconds", "wait_s", "step")
 _NAMES = ("AbsRel", "SqRel", "RMSE", "RMSElog", "log10", "SILog", "δ1", "δ2", "δ3")
 _TITLES = dict(zip(METRICS, _NAMES, strict=True))
+_COMPARED = ("abs_rel", "delta1", "accuracy", "bf1")  # those of them that were measured
 
 
 def write_report(run: Path) -> Path:
@@ -52,14 +55,15 @@ def write_report(run: Path) -> Path:
     if examples:
         middle = examples[1:-1] or examples  # neither the best nor the worst
         atomic.write_bytes(run / "picture.png", sheet([entry["maps"] for entry in middle]))
-    compared = ("abs_rel", "delta1") if len(scores) > 1 else ()
+    titles = _titles(scores)
+    compared = [m for m in _COMPARED if m in titles] if len(scores) > 1 else []
     page = _template().render(
         title=run.resolve().name,
         claim=_claim(scores),
         notes=[*_json(run / "summary.json").get("notes", ()), *missing],
         scores=scores,
-        titles=_TITLES,
-        bars=[bars(_TITLES[m], {n: s["means"][m] for n, s in scores.items()}) for m in compared],
+        titles=titles,
+        bars=[bars(titles[m], {n: s["means"][m] for n, s in scores.items()}) for m in compared],
         examples=examples,
         error_top=ERROR_TOP,
         curves=_curves(trainings),
@@ -77,6 +81,13 @@ def _members(run: Path, holds: str) -> dict[str, Path]:
     found = {path.parent.name: path.parent for path in sorted(run.glob(f"*/{holds}"))}
     own = {run.resolve().name: run} if (run / holds).is_file() else {}
     return own | {name: found[name] for name in _FIRST if name in found} | found
+
+
+def _titles(scores: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """What every model was measured by, in the order of the first one's means."""
+    means = [score["means"] for score in scores.values()]
+    shared = [metric for metric in means[0] if all(metric in m for m in means)] if means else []
+    return {metric: _TITLES.get(metric, metric.replace("_", " ")) for metric in shared}
 
 
 def _claim(scores: Mapping[str, dict[str, Any]]) -> dict[str, float] | None:
@@ -105,6 +116,8 @@ def _examples(
     except (OSError, ValueError) as error:
         return [], [f"No panels: {error}"]
     protocol = benchmark.protocol_for(len(dataset))
+    if protocol.measures != "depth":
+        return [], [f"No panels: {protocol.id} measures {protocol.measures}, not a map."]
     rows: dict[str, list[Any]] = {
         name: list(read_rows(folder / "rows.jsonl")) for name, folder in evaluations.items()
     }
@@ -112,11 +125,11 @@ def _examples(
     shown = [ranked[round(q * (len(ranked) - 1))][1] for q in (0, 0.25, 0.5, 0.75, 1)]
     examples = []
     for index in dict.fromkeys(shown):
-        sample = dataset[index]
+        sample = pre_cropped(dataset[index], protocol)
         image, target = as_picture(sample), sample.target
         assert target is not None  # it was evaluated
         assert sample.valid is not None
-        measured = benchmarks.measured_pixels(target, sample.valid, protocol)
+        measured = measured_pixels(target, sample.valid, protocol)
         truth = target.double().where(measured, np.nan).numpy()
         low, high = np.nanquantile(1 / truth, (0.02, 0.98)).tolist()
         maps = {"image": np.asarray(image), "truth": colourise(1 / truth, low=low, high=high)}

@@ -6,16 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.evaluation.benchmarks import (
-    BENCHMARKS,
-    GARG,
-    KITTI_EIGEN,
-    Alignment,
-    Crop,
-    Protocol,
-    find,
-    measured_pixels,
-)
+from distill.evaluation.benchmarks import BENCHMARKS, find
+from distill.evaluation.protocols import Alignment, Crop, Protocol, measured_pixels
+from distill.evaluation.published import GARG, KITTI_EIGEN
 
 
 def test_names_and_ids_are_unique():

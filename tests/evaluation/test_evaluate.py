@@ -240,8 +240,8 @@ def test_a_model_of_transformers_is_scored_as_its_predictor_predicts(folder, tmp
 
 
 def test_job_names_an_unknown_benchmark():
-    with pytest.raises(ValueError, match="no benchmark named 'nyu'; there are photos, kitti"):
-        EvaluateJob(model="m", benchmark="nyu")
+    with pytest.raises(ValueError, match="no benchmark named 'nyuu'; there are photos, kitti"):
+        EvaluateJob(model="m", benchmark="nyuu")
 
 
 _SCRIPT = """

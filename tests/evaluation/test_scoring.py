@@ -1,27 +1,14 @@
-"""The conformance vectors of our evaluation rules, and what decides a number besides the metric."""
+"""What decides a number besides the metric; its values are in test_conformance."""
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
+from wedge import wedge
 
-from distill.evaluation.benchmarks import Alignment, Crop, Protocol
+from distill.evaluation.protocols import Alignment, Crop, Protocol
 from distill.evaluation.scoring import align, score
 from distill.types import Prediction, Space
-
-METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
-
-
-def wedge():
-    """A tilted plane with a step, two far rows, and holes; predictions with smooth errors."""
-    y, x = np.mgrid[0:24, 0:32].astype(float)
-    truth = 2 + 0.1 * x + 0.05 * y + 3 * (x >= 16)
-    truth[y < 2] = 60
-    disparity = 0.8 / truth + 0.1 + 0.02 * np.sin(0.7 * x + 0.3 * y)
-    depth = 1.5 * truth + 0.4 + 0.3 * np.cos(0.5 * x - 0.2 * y)
-    return [torch.from_numpy(a) for a in (truth, (x + 2 * y) % 7 != 0, disparity, depth)]
-
 
 TARGET, VALID, DISPARITY, DEPTH = wedge()
 
@@ -32,84 +19,6 @@ def protocol(alignment, **settings):
 
 NONE = protocol(Alignment.NONE)
 IN_DISPARITY = protocol(Alignment.DISPARITY, floor="1/max")
-
-
-# evaluation rules, section 8: numpy float64
-@pytest.mark.parametrize(
-    ("rules", "scale", "shift", "expected"),
-    [
-        pytest.param(
-            NONE, 1, 0,
-            (0.580978, 3.002173, 9.394448, 0.459041, 0.198549, 4.134178, 0, 0.480243, 1),
-            id="V1-none",
-        ),
-        pytest.param(
-            protocol(Alignment.RATIO_OF_MEDIANS), 0.643480, 0,
-            (0.032327, 0.011523, 0.553736, 0.044443, 0.013673, 4.134178, 1, 1, 1),
-            id="V2-ratio-of-medians",
-        ),
-        pytest.param(
-            protocol(Alignment.SCALE), 0.661058, 0,
-            (0.045792, 0.014547, 0.263529, 0.059839, 0.019082, 4.134178, 1, 1, 1),
-            id="V4-scale",
-        ),
-        pytest.param(
-            protocol(Alignment.DEPTH), 0.666593, -0.270206,
-            (0.025556, 0.004019, 0.141273, 0.032315, 0.011103, 3.231207, 1, 1, 1),
-            id="V5-scale-and-shift-in-depth",
-        ),
-    ],
-)  # fmt: skip
-def test_depth_vectors(rules, scale, shift, expected):
-    row = score(Prediction(values=DEPTH, space=Space.METRIC_DEPTH), TARGET, VALID, rules)
-    assert row["n_valid"] == 658
-    assert (row["scale"], row["shift"]) == pytest.approx((scale, shift), abs=1e-6)
-    assert [row[name] for name in METRICS] == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("floor", "clip", "expected"),
-    [
-        pytest.param(
-            1 / 80, None,
-            (0.117089, 1.071629, 7.760180, 0.204245, 0.054814, 20.277866,
-             0.919453, 0.957447, 0.969605),
-            id="V6-midas",
-        ),
-        pytest.param(
-            "1/max", None,
-            (0.106958, 0.868994, 6.932700, 0.197991, 0.051017, 19.519208,
-             0.949848, 0.957447, 0.969605),
-            id="V7-moge",
-        ),
-        pytest.param(
-            1e-3, (1e-3, 80.0),
-            (0.117089, 1.071629, 7.760180, 0.204245, 0.054814, 20.277866,
-             0.919453, 0.957447, 0.969605),
-            id="V8-marigold",
-        ),
-        pytest.param(
-            1e-3, None,
-            (0.388402, 249.375136, 122.304664, 0.427438, 0.076270, 42.670801,
-             0.919453, 0.933131, 0.945289),
-            id="V9-floor-only",
-        ),
-    ],
-)  # fmt: skip
-def test_disparity_vectors(floor, clip, expected):
-    rules = protocol(Alignment.DISPARITY, floor=floor, clip=clip)
-    row = score(Prediction(values=DISPARITY, space=Space.AFFINE_DISPARITY), TARGET, VALID, rules)
-    assert (row["scale"], row["shift"]) == pytest.approx((1.222169, -0.118066), abs=1e-6)
-    assert [row[name] for name in METRICS] == pytest.approx(expected, abs=1e-6)
-    assert row["floored"] >= 11 / 658  # as many aligned values are not positive
-
-
-def test_a_floor_of_almost_zero_decides_the_number():
-    # V10 of the same table
-    rules = protocol(Alignment.DISPARITY, floor=1e-8)
-    row = score(Prediction(values=DISPARITY, space=Space.AFFINE_DISPARITY), TARGET, VALID, rules)
-    assert row["abs_rel"] == pytest.approx(27862.318493, abs=1e-6)
-    assert row["silog"] == pytest.approx(185.316788, abs=1e-6)
 
 
 def test_exact_disparity_has_no_error_and_one_outlier_is_floored():
