@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from distill.colour import panel
 from distill.tracking import Tracker
@@ -10,6 +10,7 @@ from distill.types import Batch
 from distill.watch import check_alive
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What is needed of an `engine.Engine`."""
 

@@ -10,9 +10,13 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 def exposed(radiance: Radiance, *, key: float = 0.8, stops: float = 0.0) -> Radiance:
     """Scale so that the 90th percentile of luminance is displayed at `key`, then by 2**`stops`."""
+    return radiance * (exposure(radiance, key=key) * 2.0**stops)
+
+
+def exposure(radiance: Radiance, *, key: float = 0.8) -> float:
+    """The factor that displays the 90th percentile of luminance at `key`."""
     luminance = radiance @ np.array([0.2126, 0.7152, 0.0722], dtype=radiance.dtype)
-    bright = float(np.percentile(luminance, 90))
-    return radiance * (key**2.2 / max(bright, 1e-6) * 2.0**stops)
+    return key**2.2 / max(float(np.percentile(luminance, 90)), 1e-6)
 
 
 def displayed(linear: Radiance) -> Picture:

@@ -4,17 +4,33 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from concurrent import futures
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
 from distill import atomic
 from distill.job import Interrupted, die_with_parent, exclusive, terminated
-from distill.worlds.units import Parameters, Unit, finish_indoor
+from distill.worlds.units import Parameters, finish_indoor
 
 WORLDS = ("indoor", "street", "photos")
+
+
+@runtime_checkable
+class Work(Protocol):
+    """A scene that is rendered whole or not at all, in a process of its own."""
+
+    @property
+    def frames(self) -> int:
+        """How many pictures it makes."""
+        ...
+
+    def run(self, out: Path) -> None:
+        """Render and write."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +96,7 @@ class RenderJob:
         """
         del resume
         with exclusive(out):
-            _claim(out, self.parameters)
+            claim(out, asdict(self.parameters))
             for folder in ("indoor", "street", "photos/unlabelled"):
                 (out / folder).mkdir(parents=True, exist_ok=True)
                 atomic.sweep(out / folder)
@@ -90,20 +106,20 @@ class RenderJob:
             todo = [u for u in units if not all(path.exists() for path in u.paths(out))]
             done = sum(u.frames for u in units) - sum(u.frames for u in todo)
             workers = self.workers or os.cpu_count() or 1
-            _render_all(todo, out, done=done, workers=workers, name=", ".join(self.worlds))
+            render_all(todo, out, done=done, workers=workers, name=", ".join(self.worlds))
             if "indoor" in self.worlds:
                 finish_indoor(self.parameters, out)
 
 
-def _claim(out: Path, parameters: Parameters) -> None:
-    """Record the parameters in `out`, or compare with those recorded.
+def claim(out: Path, wanted: dict[str, Any]) -> None:
+    """Record the parameters `wanted` in `out`, or compare with those recorded.
 
     Raises:
         ValueError: they differ.
     """
-    path, wanted = out / "world.json", asdict(parameters)
+    path = out / "world.json"
     if not path.is_file():
-        atomic.write_text(path, parameters.describe())
+        atomic.write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
     found = json.loads(path.read_text())
     names = [name for name in wanted | found if wanted.get(name) != found.get(name)]
@@ -115,7 +131,7 @@ def _claim(out: Path, parameters: Parameters) -> None:
         )
 
 
-def _render_all(todo: list[Unit], out: Path, *, done: int, workers: int, name: str) -> None:
+def render_all(todo: Sequence[Work], out: Path, *, done: int, workers: int, name: str) -> None:
     """Give the units to worker processes; stop at SIGTERM once those begun are finished."""
     total = done + sum(unit.frames for unit in todo)
     if not todo:

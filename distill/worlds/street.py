@@ -29,6 +29,8 @@ from distill.worlds.scene import (
     solid,
 )
 
+Triple = tuple[float, float, float]
+
 BASELINE = 0.532725  # metres between the two cameras
 FOV_X = 75.0  # degrees
 
@@ -82,9 +84,12 @@ class Street:
     strength: float
 
 
-def compose(rng: np.random.Generator, *, size: int, frames: int) -> Street:
-    """A straight or bending road, driven along in `frames` steps; images `size` pixels high."""
-    step = rng.uniform(5.0, 9.0)
+def compose(rng: np.random.Generator, *, size: int, frames: int, step: float = 0.0) -> Street:
+    """A straight or bending road, driven along in `frames` steps; images `size` pixels high.
+
+    Steadily by `step` metres, or by 5 to 9 with a camera that shakes.
+    """
+    shake, step = float(step == 0), step or rng.uniform(5.0, 9.0)
     end = step * frames + rng.uniform(50, 110)
     bend = rng.uniform(-0.004, 0.004) if rng.uniform() < 0.6 else 0.0
     half = rng.uniform(3.8, 6.0)
@@ -93,9 +98,9 @@ def compose(rng: np.random.Generator, *, size: int, frames: int) -> Street:
         shapes += _roadside(rng, side, end, half, bend)
     shapes += _cars(rng, end, half, bend)
     shapes += _verge(rng, end, half, bend)
-    offset, height = rng.uniform(0.1, 0.35) * half, rng.uniform(0.7, 3.5)
+    where = rng.uniform(0.1, 0.35) * half, bend, rng.uniform(0.7, 3.5)
     aim = rng.normal(0, 0.25), rng.normal(-0.05, 0.12), rng.normal(0, 0.05)
-    drive = tuple(_camera(rng, n * step, offset, bend, height, aim, size) for n in range(frames))
+    drive = tuple(_camera(rng, n * step, where, aim, shake, size) for n in range(frames))
     sun = (rng.uniform(0, 2 * math.pi), math.radians(rng.uniform(25, 65)))
     return Street(shapes=tuple(shapes), drive=drive, sun=sun, strength=float(rng.uniform(1.5, 4.0)))
 
@@ -134,20 +139,15 @@ def _pair(camera: Camera, turn: float) -> tuple[Camera, Camera]:
 
 
 def _camera(
-    rng: np.random.Generator,
-    x: float,
-    offset: float,
-    bend: float,
-    height: float,
-    aim: tuple[float, float, float],
-    size: int,
+    rng: np.random.Generator, x: float, where: Triple, aim: Triple, shake: float, size: int
 ) -> Camera:
-    """On the road at `x`; `aim` is how the rig is mounted: left, up and roll, radians."""
+    """On the road at `x`. `where`: offset, bend, height; `aim`: left, up and roll, radians."""
+    offset, bend, height = where
     y = bend * x**2 - offset
-    heading = math.atan(2 * bend * x) + aim[0] + rng.normal(0, 0.05)
-    up = height + math.tan(aim[1] + rng.normal(0, 0.03))
+    heading = math.atan(2 * bend * x) + aim[0] + rng.normal(0, 0.05 * shake)
+    up = height + math.tan(aim[1] + rng.normal(0, 0.03 * shake))
     target = (x + math.cos(heading), y + math.sin(heading), up)
-    pose_ = look_at((x, y, height), target, roll=aim[2] + rng.normal(0, 0.01))
+    pose_ = look_at((x, y, height), target, roll=aim[2] + rng.normal(0, 0.01 * shake))
     return Camera(width=2 * round(size * 8 / 9), height=size, fov_x=FOV_X, world_from_cam=pose_)
 
 

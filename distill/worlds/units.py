@@ -4,10 +4,9 @@ What a unit writes is a pure function of (parameters, world, index): neither the
 processes matter. Imported by the worker processes, so it stays clear of torch.
 """
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -55,10 +54,6 @@ class Parameters:
             "evaluation": math.ceil(self.evaluation / self.evaluation_per_scene),
         }
         return [Unit(self, world, index) for world, n in scenes.items() for index in range(n)]
-
-    def describe(self) -> str:
-        """As JSON, one line a field."""
-        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 @dataclass(frozen=True)
