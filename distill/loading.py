@@ -34,10 +34,13 @@ class Batches(Iterator[Batch]):
 
     Attributes:
         mixture: what is drawn from.
+        transform: of each sample.
     """
 
-    def __init__(self, loader: DataLoader[Any], mixture: Mixture) -> None:
-        self.mixture = mixture
+    def __init__(
+        self, loader: DataLoader[Any], mixture: Mixture, transform: Transform | None
+    ) -> None:
+        self.mixture, self.transform = mixture, transform
         self._batches = iter(loader)
         self._stop = weakref.finalize(self, _shut_down, self._batches)
         atexit.register(self._stop)  # before multiprocessing waits for the workers
@@ -113,7 +116,7 @@ def batches(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # without one it draws from the global state
     )
-    return Batches(loader, mixture)
+    return Batches(loader, mixture, transform)
 
 
 @dataclass(frozen=True)

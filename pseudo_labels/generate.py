@@ -5,9 +5,10 @@ bytes therefore do not depend on which process wrote it, nor on how often the jo
 """
 
 import contextlib
+import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -114,8 +115,8 @@ class LabelJob:
             if main:
                 held.enter_context(job.exclusive(out))
             held.enter_context(job.threads(self.threads))
-            images, predictor = self.images(), self._predictor(device)
-            order = sorted(range(len(images)), key=images.key)
+            images, predictor = self.images(), self.predictor(device)
+            order = _in_key_order(images)
             meta = self._meta(images, order, predictor, device)
             if main:
                 _open_store(out, meta, resume=resume or _restarted())
@@ -146,7 +147,8 @@ class LabelJob:
             if main:
                 self._finish(out, meta)
 
-    def _predictor(self, device: torch.device) -> Predictor:
+    def predictor(self, device: torch.device) -> Predictor:
+        """The teacher on `device`, as this job loads it."""
         space = _SPACES[self.space] if self.space else None
         return self.load(self.teacher, device=device, dtype=_DTYPES[self.dtype], space=space)
 
@@ -159,7 +161,7 @@ class LabelJob:
         )
 
     def _meta(
-        self, images: Dataset, order: list[int], predictor: Predictor, device: torch.device
+        self, images: Dataset, order: Sequence[int], predictor: Predictor, device: torch.device
     ) -> StoreMeta:
         on_gpu = device.type == "cuda"
         return StoreMeta(
@@ -198,6 +200,14 @@ class LabelJob:
         log.info("%s: %d labels of %d images", out, meta.keys - len(reasons), meta.keys)
         if reasons:
             raise job.PartialFailure(reasons)
+
+
+def _in_key_order(images: Dataset) -> Sequence[int]:
+    """Indices by sorted key; most data sets are sorted and need no list of them."""
+    keys = map(images.key, range(len(images)))
+    if all(before < after for before, after in itertools.pairwise(keys)):
+        return range(len(images))
+    return sorted(range(len(images)), key=images.key)
 
 
 def _open_store(out: Path, meta: StoreMeta, *, resume: bool) -> None:

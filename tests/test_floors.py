@@ -24,6 +24,7 @@ FLOORS = {
     "distill.train": 3,
     "distill.export": 3,
     "distill.report": 3,
+    "distill.inspection": 3,
     "distill.predict": 3,
     "distill.recipe": 3,
     "pseudo_labels": 3,
