@@ -3,6 +3,9 @@
 from pathlib import Path
 
 from distill.evaluation.evaluate import EvaluateJob
+from distill.evaluation.several import SeveralJob
+
+HOUSE = ("nyu", "kitti", "diode-indoor", "eth3d-moge")
 
 
 def student(
@@ -15,3 +18,17 @@ def student(
     distill run recipes.evaluation:student --data kitti --out runs/evaluation
     """
     return EvaluateJob(model=model, benchmark=benchmark, data=data)
+
+
+def house(
+    data: Path, *, model: str = "runs/student/model", benchmarks: str = " ".join(HOUSE)
+) -> SeveralJob:
+    """What relative models are scored on here: rooms, streets, and more.
+
+    `data` holds a folder for each set: nyu, kitti, diode, eth3d. Fewer:
+    `--set benchmarks="nyu kitti"`.
+
+    distill run recipes.evaluation:house --data evaluation --out runs/house
+    """
+    folders = {name: data / name.partition("-")[0] for name in benchmarks.split()}
+    return SeveralJob(model=model, data=folders)

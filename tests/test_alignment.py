@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import optimize
 
 from distill import alignment
 
@@ -63,3 +64,80 @@ def test_normalised_difference_vector():
     by_hand = torch.tensor([0.353535, 0.454545, 0.0, 0.656566, 0.151515])
     torch.testing.assert_close(difference[0, 0].abs(), by_hand, rtol=0, atol=1e-6)
     assert counted.all()
+
+
+def test_the_median_of_ratios_is_not_the_ratio_of_medians():
+    pred, target = torch.tensor([[[1.0, 2.0, 4.0]]]), torch.tensor([[[3.0, 2.0, 20.0]]])
+    valid = torch.ones_like(pred, dtype=torch.bool)
+    assert alignment.median_of_ratios(pred, target, valid).item() == 3  # of 3, 1 and 5
+    assert alignment.ratio_of_medians(pred, target, valid).item() == 1.5
+    assert alignment.median_of_ratios(pred, target, valid & (pred != 2)).item() == 4
+    assert alignment.median_of_ratios(-pred, target, valid).item() == 0
+    assert alignment.median_of_ratios(0 * pred, target, valid).item() == 0
+    assert alignment.median_of_ratios(pred, target, ~valid).item() == 0
+
+
+def least_l1(x: np.ndarray, y: np.ndarray, w: np.ndarray, *, shift: bool) -> np.ndarray:
+    """Scale, shift and objective by linear programming: two inequalities for each error."""
+    design = np.stack([x, np.ones_like(x)], axis=1)[:, : 1 + shift]
+    errors = np.eye(len(x))
+    solved = optimize.linprog(
+        np.concatenate([np.zeros(1 + shift), w]),
+        A_ub=np.block([[design, -errors], [-design, -errors]]),
+        b_ub=np.concatenate([y, -y]),
+        bounds=[(None, None)] * (1 + shift) + [(0, None)] * len(x),
+        method="highs",
+    )
+    return np.array([solved.x[0], solved.x[1] if shift else 0.0, solved.fun])
+
+
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("kind", ["plain", "whole numbers", "far from 0", "falling", "outliers"])
+def test_weighted_l1_equals_linear_programming(kind: str, shift: bool):
+    rng = np.random.default_rng(5)
+    x, noise = rng.normal(size=(2, 6, 15))
+    w, valid = rng.uniform(0.1, 2, size=(6, 15)), rng.random((6, 15)) > 0.2
+    if kind == "far from 0":
+        x = 1e-3 * x + 100
+    y = (-2 if kind == "falling" else 3) * x + noise + 0.5
+    if kind == "whole numbers":  # many pixels on one line, several minima
+        x, y, w = np.round(2 * x), np.round(2 * y), np.ones_like(w)
+    if kind == "outliers":
+        y[0] *= 1e4
+    scale, offset, least = least_l1(x[valid], y[valid], w[valid], shift=shift)
+    maps = (torch.from_numpy(np.where(valid, a, np.nan))[None] for a in (x, y, w))
+    x_map, y_map, w_map = maps
+    arguments = x_map, y_map, torch.from_numpy(valid)[None], w_map
+    found = alignment.weighted_l1(*arguments) if shift else (
+        alignment.weighted_l1_scale(*arguments), torch.zeros(1))  # fmt: skip
+    a, b = (value.item() for value in found)
+    reached = (w * np.abs(a * x + b - y))[valid].sum()
+    assert reached == pytest.approx(least, rel=1e-9)
+    if kind != "whole numbers":
+        assert (a, b) == pytest.approx((scale, offset), rel=1e-6, abs=1e-9)
+
+
+def test_weighted_l1_of_each_sample_alone():
+    pred = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    target, weight = pred.flip(2) + 2 * pred, pred + 1
+    valid = pred > 0.2
+    for fit in (alignment.weighted_l1, lambda *maps: (alignment.weighted_l1_scale(*maps),)):
+        together = fit(pred, target, valid, weight)
+        for i in range(3):
+            alone = fit(*(values[i : i + 1] for values in (pred, target, valid, weight)))
+            assert [value[i] for value in together] == [value[0] for value in alone]
+
+
+def test_weighted_l1_of_a_constant_or_empty_map():
+    pred, target = torch.full((2, 1, 5), 0.1), TARGET.expand(2, 1, 5)
+    valid, weight = torch.stack([ALL[0], ~ALL[0]]), torch.ones(2, 1, 5)
+    scale, shift = alignment.weighted_l1(pred, target, valid, weight)
+    assert (scale.tolist(), shift.tolist()) == ([0, 0], [3, 0])
+    assert alignment.weighted_l1_scale(0 * pred, target, valid, weight).tolist() == [0, 0]
+    scale, shift = alignment.weighted_l1(PRED, torch.full_like(TARGET, 2.0), ALL, weight[:1])
+    assert (scale.item(), shift.item()) == (0, 2)
+
+
+def test_weighted_l1_of_an_exact_line_is_that_line():
+    scale, shift = alignment.weighted_l1(PRED, 3 * PRED - 1, ALL, torch.ones_like(PRED))
+    assert (scale.item(), shift.item()) == (pytest.approx(3), pytest.approx(-1))

@@ -156,8 +156,12 @@ def evaluate(
 
 
 def summarise(result: Evaluation) -> dict[str, Any]:
-    """The part of `summary.json` that the result decides."""
+    """The part of `summary.json` that the result decides.
+
+    `floored` is the mean share of the measured pixels at the floor or the clip.
+    """
     pairs = [row["pairs"] for row in result.rows if "pairs" in row]
+    floored = [row["floored"] for row in result.rows if "floored" in row]
     return {
         "protocol": result.protocol.as_json(),
         "published": [dataclasses.asdict(number) for number in result.protocol.published],
@@ -165,6 +169,7 @@ def summarise(result: Evaluation) -> dict[str, Any]:
         "n": result.counts["measured"],
         "images": len(result.rows),
         **({"pairs": sum(pairs)} if pairs else {}),
+        **({"floored": math.fsum(floored) / len(floored)} if floored else {}),
         "flags": {flag: n for flag, n in result.counts.items() if flag != "measured"},
         "keys_sha256": digest([row["key"] for row in result.rows]),
         "data_sha256": digest([row["sha256"] for row in result.rows]),

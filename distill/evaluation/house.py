@@ -48,6 +48,15 @@ SINTEL_DISPARITY = Protocol(
     expected_images=1064,
     source="A house number: the 0.487 of Depth Anything V2 does not come out of it.",
 )
+IBIMS_METRIC = Protocol(
+    id="ibims100.metric.v1",
+    dataset="iBims-1, the 100 rooms, its masks of what is invalid or transparent",
+    minimum=0.1,
+    maximum=10.0,
+    alignment=Alignment.NONE,
+    expected_images=100,
+    source="Range as Depth Pro, whose table has its boundaries only.",
+)
 
 
 def moge_style(name: str, dataset: str, images: int | None) -> Protocol:
@@ -104,10 +113,10 @@ DIODE = moge_style("diode", published.DIODE_DEPTH.dataset, 771)
 DDAD = moge_style("ddad", published.DDAD_METRIC.dataset, 3950)
 MIDDLEBURY = moge_style("middlebury", published.MIDDLEBURY_METRIC.dataset, 15)
 SINTEL = moge_style("sintel", published.SINTEL_METRIC.dataset, 1064)
-IBIMS = moge_style("ibims", published.IBIMS_METRIC.dataset, 100)
+IBIMS = moge_style("ibims", IBIMS_METRIC.dataset, 100)
 SINTEL_BOUNDARIES = boundaries(
     published.SINTEL_METRIC, published.compare(("bf1",), "Depth Pro, Table 2", Depth_Pro=(0.409,))
 )
 IBIMS_BOUNDARIES = boundaries(
-    published.IBIMS_METRIC, published.compare(("bf1",), "Depth Pro, Table 2", Depth_Pro=(0.176,))
+    IBIMS_METRIC, published.compare(("bf1",), "Depth Pro, Table 2", Depth_Pro=(0.176,))
 )

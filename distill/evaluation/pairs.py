@@ -48,8 +48,8 @@ def score_pairs(prediction: Prediction, pairs: Sequence[Pair], scene: str) -> di
         scene: goes into the row.
 
     Returns:
-        `pairs`, `correct`, `accuracy`, `scene`, `flags`; without pairs the flag is "skipped" and
-        there is no accuracy.
+        `pairs`, `correct`, `ties` (which are wrong), `accuracy`, `scene`, `flags`; without pairs
+        the flag is "skipped" and there is no accuracy.
 
     Raises:
         ValueError: a point lies outside the image, or the prediction is not finite.
@@ -63,11 +63,13 @@ def score_pairs(prediction: Prediction, pairs: Sequence[Pair], scene: str) -> di
             raise ValueError(f"point at row {row}, column {column} of {height} x {width} pixels")
     flags = ["mostly zero"] if (values == 0).double().mean() > 0.5 else []
     if not pairs:
-        return {"pairs": 0, "correct": 0, "scene": scene, "flags": [*flags, "skipped"]}
-    correct = sum(bool(values[pair.closer] > values[pair.farther]) for pair in pairs)
+        return {"pairs": 0, "scene": scene, "flags": [*flags, "skipped"]}
+    gaps = [(values[pair.closer] - values[pair.farther]).item() for pair in pairs]
+    correct = sum(gap > 0 for gap in gaps)
     return {
         "accuracy": correct / len(pairs),
         "correct": correct,
+        "ties": gaps.count(0.0),
         "pairs": len(pairs),
         "scene": scene,
         "flags": flags,

@@ -267,15 +267,6 @@ DDAD_METRIC = Protocol(
     source="As UniDepth.",
     published=compare(("delta1",), "UniDepth's readme", UniDepth_V2_L=(0.882,)),
 )
-IBIMS_METRIC = Protocol(
-    id="ibims100.metric.v1",
-    dataset="iBims-1, the 100 rooms, its masks of what is invalid or transparent",
-    minimum=0.1,
-    maximum=10.0,
-    alignment=Alignment.NONE,
-    expected_images=100,
-    source="Range as Depth Pro, whose table has its boundaries only.",
-)
 MIDDLEBURY_METRIC = Protocol(
     id="middlebury15.metric.v1",
     dataset="Middlebury 2014, 15 scenes, depth of the left camera",

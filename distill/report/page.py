@@ -56,13 +56,15 @@ def write_report(run: Path) -> Path:
         middle = examples[1:-1] or examples  # neither the best nor the worst
         atomic.write_bytes(run / "picture.png", sheet([entry["maps"] for entry in middle]))
     titles = _titles(scores)
-    compared = [m for m in _COMPARED if m in titles] if len(scores) > 1 else []
+    comparable = len(scores) > 1 and len({s["benchmark"] for s in scores.values()}) == 1
+    compared = [m for m in _COMPARED if m in titles] if comparable else []
     page = _template().render(
         title=run.resolve().name,
         claim=_claim(scores),
         notes=[*_json(run / "summary.json").get("notes", ()), *missing],
         scores=scores,
         titles=titles,
+        comparable=comparable,
         bars=[bars(titles[m], {n: s["means"][m] for n, s in scores.items()}) for m in compared],
         examples=examples,
         error_top=ERROR_TOP,
@@ -87,7 +89,7 @@ def _titles(scores: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """What every model was measured by, in the order of the first one's means."""
     means = [score["means"] for score in scores.values()]
     shared = [metric for metric in means[0] if all(metric in m for m in means)] if means else []
-    return {metric: _TITLES.get(metric, metric.replace("_", " ")) for metric in shared}
+    return {metric: _TITLES.get(metric) or metric.replace("_", " ") for metric in shared}
 
 
 def _claim(scores: Mapping[str, dict[str, Any]]) -> dict[str, float] | None:
@@ -107,6 +109,7 @@ def _examples(
         return [], []
     main = "student" if "student" in scores else next(iter(scores))
     benchmark = benchmarks.find(scores[main]["benchmark"])
+    scores = {name: s for name, s in scores.items() if s["benchmark"] == benchmark.name}
     try:
         dataset = benchmark.open(Path(scores[main]["data"]))
         predictors = {
@@ -119,7 +122,7 @@ def _examples(
     if protocol.measures != "depth":
         return [], [f"No panels: {protocol.id} measures {protocol.measures}, not a map."]
     rows: dict[str, list[Any]] = {
-        name: list(read_rows(folder / "rows.jsonl")) for name, folder in evaluations.items()
+        name: list(read_rows(evaluations[name] / "rows.jsonl")) for name in scores
     }
     ranked = sorted((row["abs_rel"], i) for i, row in enumerate(rows[main]) if "abs_rel" in row)
     shown = [ranked[round(q * (len(ranked) - 1))][1] for q in (0, 0.25, 0.5, 0.75, 1)]

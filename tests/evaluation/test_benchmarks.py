@@ -4,11 +4,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
 
-from distill.evaluation.benchmarks import BENCHMARKS, find
-from distill.evaluation.protocols import Alignment, Crop, Protocol, measured_pixels
-from distill.evaluation.published import GARG, KITTI_EIGEN
+from distill.evaluation.benchmarks import BENCHMARKS, Benchmark, find
 
 
 def test_names_and_ids_are_unique():
@@ -47,23 +44,26 @@ def test_only_the_published_number_of_images_carries_the_published_id():
     assert find("photos").protocol_for(3).id == "photos.disp.v1"
 
 
-@pytest.mark.parametrize(
-    ("crop", "rows", "cols"),
-    [(GARG, (153, 371), (44, 1197)), (KITTI_EIGEN, (124, 342), (44, 1197))],
-)
-def test_crops_on_a_kitti_frame(crop: Crop, rows, cols):
-    protocol = dataclasses.replace(find("kitti").protocol, crop=crop)
-    everywhere = torch.ones(375, 1242, dtype=torch.bool)
-    measured = measured_pixels(torch.full((375, 1242), 5.0), everywhere, protocol)
-    assert (measured.any(1).nonzero().min(), measured.any(1).nonzero().max() + 1) == rows
-    assert (measured.any(0).nonzero().min(), measured.any(0).nonzero().max() + 1) == cols
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda b: b.name)
+def test_every_reader_is_called_as_it_wants_and_names_what_it_misses(benchmark, tmp_path: Path):
+    """A wrong keyword would be a TypeError; an empty folder is what its owner can repair."""
+    with pytest.raises((FileNotFoundError, ValueError), match=str(tmp_path)):
+        benchmark.open(tmp_path)
+    assert benchmark.layout in _said(benchmark)
+    expected = benchmark.protocol.expected_images
+    if expected is not None:
+        assert benchmark.protocol_for(expected) is benchmark.protocol
+        other = benchmark.protocol_for(expected + 1)
+        assert other.id != benchmark.protocol.id
+        assert other.published == ()
 
 
-def test_a_floor_belongs_to_a_fit_in_disparity():
-    with pytest.raises(ValueError, match="needs a floor"):
-        Protocol(id="x", dataset="", alignment=Alignment.DISPARITY, source="")
-    with pytest.raises(ValueError, match="takes none"):
-        Protocol(id="x", dataset="", alignment=Alignment.DEPTH, floor=0.1, source="")
+def _said(benchmark: Benchmark) -> str:
+    if benchmark.home:
+        return benchmark.layout
+    with pytest.raises(ValueError, match=f"benchmark {benchmark.name}: give --data DIR") as caught:
+        benchmark.folder(None)
+    return str(caught.value)
 
 
 def test_find_lists_what_there_is():

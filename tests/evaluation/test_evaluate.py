@@ -187,6 +187,7 @@ def test_job_writes_rows_and_summary_and_keeps_them(folder, tmp_path, monkeypatc
     assert summary["protocol"]["text"].startswith("kitti.garg.disp.v1: ")
     assert summary["means"]["abs_rel"] == pytest.approx(np.mean([r["abs_rel"] for r in rows]))
     assert rows[0]["n_valid"] < HEIGHT * WIDTH  # the crop
+    assert summary["floored"] == pytest.approx(np.mean([r["floored"] for r in rows]))
 
     before = (tmp_path / "out" / "summary.json").stat().st_mtime_ns
     job.run(tmp_path / "out", resume=True)

@@ -1,6 +1,7 @@
 """A page for each kind of run, from files as the jobs leave them; nothing in it points outside."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -16,8 +17,10 @@ from PIL import Image
 from scenes import pinhole, plane, sphere
 
 from distill import cli
-from distill.evaluation import evaluate
+from distill.evaluation import benchmarks, evaluate
 from distill.evaluation.compare import CompareJob
+from distill.evaluation.house import boundaries
+from distill.evaluation.several import SeveralJob
 from distill.report import figures, page
 from distill.types import Prediction, Space
 
@@ -204,6 +207,30 @@ def test_one_evaluation(demo):
     assert len(pictures_of(html)) == 5 * 4
     assert "photos.disp.v1: " in html
     assert 'class="claim"' not in html
+
+
+def test_several_benchmarks_are_not_compared_with_each_other(demo, tmp_path):
+    data = demo / "worlds" / "photos" / "evaluation"
+    model = demo / "student" / "model"
+    SeveralJob(model=model, data={"photos": data, "kitti": data}).run(tmp_path / "several")
+    html = page.write_report(tmp_path / "several").read_text()
+    check_self_contained(html)
+    assert "photos.disp.v1: " in html
+    assert "kitti.garg.disp.v1: " in html
+    assert 'class="best"' not in html
+    assert "<svg" not in html
+    assert len(pictures_of(html)) == 5 * 4  # of the first one
+
+
+def test_what_is_no_map_has_a_table_and_no_panels(demo, tmp_path, monkeypatch):
+    photos = benchmarks.find("photos")
+    edges = dataclasses.replace(photos, protocol=boundaries(photos.protocol))
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", (edges,))
+    assert cli.main(_evaluating(demo, tmp_path / "e")) == 0
+    html = page.write_report(tmp_path / "e").read_text()
+    assert "<th>bf1 ↑</th><th>bf1 dirfix ↑</th><th>images</th>" in html
+    assert "No panels: bf1.photos.disp.v1 measures boundaries, not a map." in html
+    assert pictures_of(html) == []
 
 
 def _evaluating(demo: Path, out: Path) -> list[str]:
