@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -65,9 +66,8 @@ def threads(sample, rng):
 
 def drawn(mixture, count, **settings) -> list[Any]:
     stream = batches(mixture, **{"batch_size": 6, "seed": 5, "transform": noisy, **settings})
-    taken = list(itertools.islice(stream, count))
-    stream.close()
-    return taken
+    with contextlib.closing(stream):
+        return list(itertools.islice(stream, count))
 
 
 def keys(taken):
