@@ -117,6 +117,22 @@ def test_weighted_l1_equals_linear_programming(kind: str, shift: bool):
         assert (a, b) == pytest.approx((scale, offset), rel=1e-6, abs=1e-9)
 
 
+def test_weighted_l1_of_few_pixels_is_the_best_line_through_two_of_them():
+    rng = np.random.default_rng(7)
+    for count in (2, 3, 4, 5) * 10:
+        (x, y), w = rng.normal(size=(2, count)), rng.uniform(0.1, 2, count)
+        lines = [
+            ((y[i] - y[j]) / (x[i] - x[j]), (x[i] * y[j] - x[j] * y[i]) / (x[i] - x[j]))
+            for i in range(count)
+            for j in range(i)
+        ]
+        least = min((w * np.abs(a * x + b - y)).sum() for a, b in lines)
+        maps = (torch.from_numpy(v)[None, None] for v in (x, y, w))
+        pred, target, weight = maps
+        a, b = (v.item() for v in alignment.weighted_l1(pred, target, weight > 0, weight))
+        assert (w * np.abs(a * x + b - y)).sum() == pytest.approx(least, rel=1e-9, abs=1e-12)
+
+
 def test_weighted_l1_of_each_sample_alone():
     pred = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     target, weight = pred.flip(2) + 2 * pred, pred + 1

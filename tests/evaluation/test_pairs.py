@@ -23,10 +23,13 @@ RIGHT, WRONG, TIE = Points((0, 0), (1, 2)), Points((1, 0), (0, 2)), Points((1, 1
 @pytest.mark.parametrize("space", Space)
 def test_closer_is_larger_in_inverse_spaces_and_smaller_in_depth(space):
     values = MAP if space.is_inverse else -MAP
-    row = score_pairs(Prediction(values=values, space=space), [RIGHT, WRONG, TIE], "indoor")
-    assert (row["pairs"], row["correct"], row["ties"]) == (3, 1, 1)
-    assert row["accuracy"] == pytest.approx(1 / 3)
+    pairs = [RIGHT, RIGHT, WRONG, TIE]
+    row = score_pairs(Prediction(values=values, space=space), pairs, "indoor")
+    assert (row["pairs"], row["correct"], row["ties"]) == (4, 2, 1)
+    assert row["accuracy"] == 0.5
     assert (row["scene"], row["flags"]) == ("indoor", [])
+    opposite = score_pairs(Prediction(values=-values, space=space), [RIGHT, RIGHT, WRONG], "s")
+    assert opposite["correct"] == 1
 
 
 def test_a_model_that_says_the_same_everywhere_is_never_right():
