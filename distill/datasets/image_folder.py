@@ -1,17 +1,20 @@
 """A folder of photographs without labels, as deep and as large as it may be."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from distill.datasets import images
+from distill.datasets.manifest import Entry, kept_or_listed
 from distill.types import Sample
 
 
 class ImageFolder:
     """All images below `root`, sorted by relative path. Keys: `"<name>/<relative path>"`.
 
-    Names are kept as one string of bytes: 62 million of them fit, and worker processes share them.
+    A large folder is listed once (`manifest`): 62 million names fit on the disk, worker processes
+    share them, and the next start only looks whether a folder has changed since. An image that is
+    overwritten in its place is not noticed, for nothing depends on what is in it.
 
     Raises:
         FileNotFoundError: `root` is not a folder.
@@ -20,36 +23,54 @@ class ImageFolder:
 
     def __init__(self, root: Path, *, name: str = "photos") -> None:
         self.root, self.name = root, name
-        joined, ends = bytearray(), [0]
-        for path in images.list_images(root):
-            joined += path.encode()
-            ends.append(len(joined))
-        if len(ends) == 1:
+        self._manifest = kept_or_listed(
+            f"image_folder {root.resolve()}",
+            fresh=partial(images.unchanged, root),
+            entries=partial(_entries, root),
+            containers=(str(root.resolve()),),
+        )
+        if len(self._manifest) == 0:
             raise ValueError(
                 f"{name}: no image in {root}; give a folder with files such as .jpg, .png or .webp"
             )
-        self._joined, self._ends = bytes(joined), np.array(ends, np.int64)
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._manifest)
 
     def key(self, index: int) -> str:
         """The key of sample `index`, without reading it."""
-        return f"{self.name}/{self._relative(index)}"
+        return f"{self.name}/{self._manifest.path(index)}"
 
     def path(self, index: int) -> Path:
         """The file of sample `index`."""
-        return self.root / self._relative(index)
+        return self.root / self._manifest.path(index)
+
+    def encoded(self, index: int) -> bytes:
+        """The file's own bytes.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        return self.path(index).read_bytes()
 
     def __getitem__(self, index: int) -> Sample:
         """Read one image.
 
         Raises:
             ValueError: the file is damaged or too large (`images.read_pil`).
+            FileNotFoundError: it is gone.
             IndexError: there is no such sample.
         """
         return Sample(key=self.key(index), image=images.read_image(self.path(index)))
 
-    def _relative(self, index: int) -> str:
-        index = range(len(self))[index]  # IndexError, and negative indices, as a list has them
-        return self._joined[self._ends[index] : self._ends[index + 1]].decode()
+
+def _entries(root: Path, folders: dict[str, str]) -> Iterator[Entry]:
+    for path in images.list_images(root, folders=folders):
+        yield Entry(0, path, 0, _size(root / path))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # a dangling link; whoever reads it is told

@@ -8,7 +8,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,16 @@ def check_size(name: str, width: int, height: int) -> None:
         )
 
 
-def list_images(root: Path) -> Iterator[str]:
+def list_images(root: Path, *, folders: dict[str, str] | None = None) -> Iterator[str]:
     """Relative posix paths of all images below `root`, in sorted order, one folder in memory.
 
-    Hidden files and folders are left out; links to folders are followed, but never in a circle.
+    Hidden files and folders, and `__MACOSX`, are left out; links to folders are followed, but never
+    in a circle. Files are not opened: what is empty or damaged is listed, and fails when read.
+
+    Args:
+        root: the folder.
+        folders: receives the relative path of each folder and its time of change before it was
+            looked into, by which `unchanged` knows it again.
 
     Raises:
         FileNotFoundError: `root` is not a folder.
@@ -129,14 +135,32 @@ def list_images(root: Path) -> Iterator[str]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of images; name yours with --data DIR")
+    suffixes = tuple(suffixes_of_images())
+    yield from _walk(root, "", suffixes, (_identity(root),), {} if folders is None else folders)
+
+
+def suffixes_of_images() -> set[str]:
+    """What names of images end with, in lower case, the dot in front."""
     Image.init()
-    suffixes = {s for s, name in Image.registered_extensions().items() if name in FORMATS}
-    yield from _walk(root, "", tuple(suffixes), (_identity(root),))
+    return {s for s, name in Image.registered_extensions().items() if name in FORMATS}
+
+
+def unchanged(root: Path, folders: Mapping[str, str]) -> bool:
+    """Whether nothing was added to or taken from the `folders` that `list_images` saw."""
+    try:
+        return all((root / name).stat().st_mtime_ns == int(t) for name, t in folders.items())
+    except OSError:
+        return False
 
 
 def _walk(
-    folder: Path, prefix: str, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...]
+    folder: Path,
+    prefix: str,
+    suffixes: tuple[str, ...],
+    above: tuple[tuple[int, int], ...],
+    folders: dict[str, str],
 ) -> Iterator[str]:
+    folders[prefix] = str(folder.stat().st_mtime_ns)
     with os.scandir(folder) as entries:
         # a folder sorts with its slash, which makes the whole walk sorted by relative path
         found = sorted(e.name + "/" * e.is_dir() for e in entries if not e.name.startswith("."))
@@ -146,8 +170,8 @@ def _walk(
         if not name.endswith("/"):
             if name.lower().endswith(suffixes):
                 yield prefix + name
-        elif (identity := _identity(folder / name)) not in above:
-            yield from _walk(folder / name, prefix + name, suffixes, (*above, identity))
+        elif name != "__MACOSX/" and (identity := _identity(folder / name)) not in above:
+            yield from _walk(folder / name, prefix + name, suffixes, (*above, identity), folders)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
