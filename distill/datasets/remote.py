@@ -1,0 +1,161 @@
+"""Bytes from where they are: a local file, or anything fsspec reaches (https, s3, hf, memory)."""
+
+import glob as globs
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+_ATTEMPTS = 5
+_FINAL = (401, 403, 404, 410)  # answers that another attempt will not change
+_BLOCK = 1 << 16  # bytes that a look into a far file fetches at least
+_PAUSE = 0.5  # seconds before the second attempt; then twice as long each time
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def is_remote(place: str) -> bool:
+    """Whether `place` is a URL; `file://` is one, too."""
+    return "://" in place
+
+
+def read_range(place: str, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset` on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read, also not at the fifth attempt; or it is too short.
+    """
+    if is_remote(place):
+        data = _patiently(place, lambda fs, path: fs.cat_file(path, offset, offset + size))
+        if len(data) > size:
+            raise OSError(f"{place}: sends {len(data)} bytes for {size}; it must know byte ranges")
+    else:
+        with Path(place).open("rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+    if len(data) < size:
+        raise OSError(f"{place}: ends at {offset + len(data)}, before {offset + size}; it is cut")
+    return bytes(data)
+
+
+def with_file(place: str, work: Callable[[Any], T]) -> T:
+    """What `work` makes of the binary file, which it may seek in; from the start when it breaks.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read, also not at the fifth attempt.
+    """
+    if not is_remote(place):
+        with Path(place).open("rb") as file:
+            return work(file)
+
+    def whole(fs: Any, path: str) -> T:
+        with fs.open(path, "rb", block_size=_BLOCK) as file:
+            return work(file)
+
+    return _patiently(place, whole)
+
+
+def version(place: str) -> str:
+    """What changes when the file does: its size, and its time or the server's tag.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be reached.
+    """
+    if not is_remote(place):
+        status = Path(place).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+    about = _patiently(place, lambda fs, path: fs.info(path))
+    tags = [about.get(name) for name in ("ETag", "etag", "LastModified", "mtime", "created")]
+    return f"{about['size']} {next(filter(None, tags), '')}"
+
+
+def expand(pattern: str, *, suffix: str) -> list[str]:
+    """The files that a pattern names, sorted.
+
+    `{000..123}` counts, `*` and `?` match what is there, a folder stands for all files below it
+    that end with `suffix`; what is none of these is a file.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    found: list[str] = []
+    for one in _counted(pattern):
+        if any(sign in one for sign in "*?["):
+            found += _matching(one)
+        elif _is_folder(one):
+            found += _matching(f"{one.rstrip('/')}/**/*{suffix}")
+        else:
+            found.append(one)
+    if not found:
+        raise FileNotFoundError(f"{pattern}: no file ending with {suffix}")
+    return sorted(set(found))
+
+
+def _counted(pattern: str) -> Iterator[str]:
+    range_ = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if range_ is None:
+        yield pattern
+        return
+    first, last = range_.groups()
+    if int(last) < int(first):
+        raise ValueError(f"{pattern}: {{{first}..{last}}} counts down; exchange the two")
+    for number in range(int(first), int(last) + 1):
+        rest = f"{number:0{len(first)}d}{pattern[range_.end() :]}"
+        yield from _counted(pattern[: range_.start()] + rest)
+
+
+def _matching(pattern: str) -> list[str]:
+    if not is_remote(pattern):
+        found = globs.glob(pattern, recursive=True)  # noqa: PTH207 patterns may be absolute
+        return [path for path in found if Path(path).is_file()]
+    return _patiently(
+        pattern, lambda fs, path: [fs.unstrip_protocol(found) for found in fs.glob(path)]
+    )
+
+
+def _is_folder(place: str) -> bool:
+    if not is_remote(place):
+        return Path(place).is_dir()
+    if Path(place).suffix:  # not asked for what has a file's name: it may cost a list of all
+        return False
+    return _patiently(place, lambda fs, path: fs.isdir(path))
+
+
+def _patiently(place: str, work: Callable[[Any, str], T]) -> T:
+    """`work` on the filesystem of `place`, again when the way there fails for a while."""
+    pause = _PAUSE
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            fs, path = fsspec.url_to_fs(place)
+            return work(fs, path)
+        except (OSError, TimeoutError, *_client_errors()) as error:
+            if isinstance(error, (FileNotFoundError, PermissionError)) and not _passes(error):
+                raise
+            if attempt == _ATTEMPTS:
+                reason = str(error) or type(error).__name__
+                raise OSError(f"{place}: {reason}, {attempt} times in a row") from error
+            _log.warning("%s: %s; again in %.1f s", place, error or type(error).__name__, pause)
+            time.sleep(pause)
+            pause *= 2
+    raise AssertionError("unreachable")
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it may be over soon: over HTTP fsspec calls whatever went wrong a missing file."""
+    cause = error.__cause__
+    return isinstance(cause, _client_errors()) and getattr(cause, "status", 0) not in _FINAL
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    try:
+        import aiohttp
+    except ImportError:
+        return ()
+    return (aiohttp.ClientError,)
