@@ -70,6 +70,7 @@ def test_perturbations_can_be_switched_off(name: str, word: str):
     ("name", "asks"),
     [
         ("recipes.teacher:vitg", r"data/hypersim.*--data"),
+        ("recipes.teacher:vitg_five", r"data/hypersim.*--data"),
         ("recipes.labels:plain", r"photos.*--data"),
         ("recipes.student:vits", r"photos.*--data"),
         ("recipes.evaluation:student", r"give --data DIR holding rgb/"),

@@ -91,6 +91,21 @@ def test_sky_is_learnt_as_disparity_zero():
     assert len({float(before), float(after), float(masked)}) == 3
 
 
+def test_metres_and_depth_up_to_scale_train_together():
+    """As rendered sets and reconstructions in one batch; the unknown scale changes nothing."""
+    objective = supervised(dropout=0.0)
+    made = first(objective)
+    metric = objective(made)["loss"]
+    gradients = torch.autograd.grad(metric, list(objective.student.parameter_groups()["encoder"]))
+    made["space"] = [Space.METRIC_DEPTH, Space.SCALE_INVARIANT_DEPTH] * 3
+    made["target"] = made["target"] * torch.tensor([1, 0.01, 1, 300.0, 1, 7])[:, None, None]
+    mixed = objective(made)["loss"]
+    torch.testing.assert_close(mixed, metric)
+    again = torch.autograd.grad(mixed, list(objective.student.parameter_groups()["encoder"]))
+    torch.testing.assert_close(again, gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
 def test_metric_depth_learns_with_silog():
     def student() -> Student:
         made = Student()
