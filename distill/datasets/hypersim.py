@@ -1,6 +1,7 @@
 """Hypersim (Roberts et al. 2021): rendered rooms; distance along the ray in HDF5, linear colour."""
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ class Hypersim:
     Args:
         root: the folder that holds the scenes.
         split: `train`, `val` or `test`.
+        listing: a text file of lines that begin with `ai_001_001/rgb_cam_00_fr0000.png` for these
+            frames instead, such as Marigold's `filename_list_train_filtered.txt`.
+        skip: cameras to leave out, `ai_004_009/cam_01`; `hypersim_tables.BROKEN` has two that are.
         projection: `canonical` treats every camera as upright with 60 degrees across, as all
             published loaders do (depth off by more than 1 % in 31 scenes of 482); `per_scene`
             is exact and reads `metadata_camera_parameters.csv` in `root`.
@@ -33,8 +37,9 @@ class Hypersim:
             JPEG stands in for that file.
 
     Raises:
-        FileNotFoundError: `root` or a table it needs is missing.
-        ValueError: no such split or projection, or nothing of it is on the disk.
+        FileNotFoundError: `root`, `listing` or a table it needs is missing.
+        ValueError: no such split or projection, nothing of it is on the disk, or `listing` or
+            `skip` is not as said.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class Hypersim:
         root: Path,
         *,
         split: str = "train",
+        listing: Path | None = None,
+        skip: Collection[str] = (),
         projection: str = "canonical",
         name: str = "hypersim",
     ) -> None:
@@ -55,10 +62,15 @@ class Hypersim:
             raise ValueError(f"{name}: projection is canonical or per_scene, got {projection!r}")
         self.root, self.name = root, name
         self._exact = tables.read_cameras(root) if projection == "per_scene" else None
-        listed = (root / tables.SPLITS).is_file()
-        self._frames = tables.frames(root, split) if listed else _found(root, split)
+        if listing is not None:
+            frames = tables.listed(root, listing)
+        else:
+            known = (root / tables.SPLITS).is_file()
+            frames = tables.frames(root, split) if known else _found(root, split)
+        self._frames = tables.without(frames, skip)
         if not self._frames:
-            raise ValueError(f"{name}: no frame of split {split!r} in {root}; unpack scenes there")
+            what = f"split {split!r}" if listing is None else listing
+            raise ValueError(f"{name}: no frame of {what} in {root}; unpack scenes there")
 
     def __len__(self) -> int:
         return len(self._frames)

@@ -1,8 +1,9 @@
-"""Hypersim's two tables: which frames belong to a split, and the camera of each scene."""
+"""Hypersim's tables: which frames belong to a split or list, and the camera of each scene."""
 
 import csv
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,16 +13,20 @@ from torch import Tensor
 SPLITS = "metadata_images_split_scene_v1.csv"
 CAMERAS = "metadata_camera_parameters.csv"
 SOURCE = "it is part of github.com/apple/ml-hypersim"
+BROKEN = ("ai_004_009/cam_01", "ai_038_007/cam_00")  # ml-hypersim issue 22: no light, no texture
 _COLUMNS = {
     *("scene_name", "camera_name", "frame_id"),
     *("included_in_public_release", "split_partition_name"),
 }
 _FOCAL, _WIDTH = 886.81, 1024  # 60 degrees across; the digits every loader uses
+_LISTED = re.compile(r"(ai_\d{3}_\d{3})/rgb_(cam_\d\d)_fr(\d{4})\.png(\s|$)")
+_CAMERA = re.compile(r"ai_\d{3}_\d{3}/cam_\d\d")
+Frame = tuple[str, str, int]  # scene, camera, number
 _logger = logging.getLogger(__name__)
 
 
-def frames(root: Path, split: str) -> list[tuple[str, str, int]]:
-    """Scene, camera and number of the released frames of `split` whose scene is on the disk.
+def frames(root: Path, split: str) -> list[Frame]:
+    """The released frames of `split` whose scene is on the disk.
 
     Raises:
         ValueError: no such split or column.
@@ -35,15 +40,45 @@ def frames(root: Path, split: str) -> list[tuple[str, str, int]]:
     if not rows:
         splits = sorted({row["split_partition_name"] for row in released})
         raise ValueError(f"{root / SPLITS}: no split {split!r}; there are {splits}")
-    scenes = {row["scene_name"] for row in rows}
+    found = [(row["scene_name"], row["camera_name"], int(row["frame_id"])) for row in rows]
+    return _on_disk(root, found, split)
+
+
+def listed(root: Path, listing: Path) -> list[Frame]:
+    """The frames of a text file of lines `ai_001_001/rgb_cam_00_fr0000.png ...`, likewise.
+
+    Raises:
+        ValueError: a line names no frame, or one that another line has named.
+    """
+    found: dict[Frame, None] = {}
+    for line in filter(str.strip, listing.read_text().splitlines()):
+        match = _LISTED.match(line)
+        if match is None:
+            raise ValueError(f"{listing}: no ai_VVV_NNN/rgb_cam_XX_frIIII.png begins {line!r}")
+        frame = match[1], match[2], int(match[3])
+        if frame in found:
+            raise ValueError(f"{listing}: named twice, remove one: {line!r}")
+        found[frame] = None
+    return _on_disk(root, list(found), listing.name)
+
+
+def without(frames: Sequence[Frame], skip: Collection[str]) -> list[Frame]:
+    """The frames that no camera of `skip` has seen.
+
+    Raises:
+        ValueError: an entry of `skip` is no camera.
+    """
+    if odd := [camera for camera in skip if not _CAMERA.fullmatch(camera)]:
+        raise ValueError(f"hypersim: skip takes cameras like {BROKEN[0]!r}, got {odd}")
+    return [(s, camera, n) for s, camera, n in frames if f"{s}/{camera}" not in skip]
+
+
+def _on_disk(root: Path, frames: Sequence[Frame], what: str) -> list[Frame]:
+    scenes = {scene for scene, _, _ in frames}
     here = {scene for scene in scenes if (root / scene).is_dir()}
     if len(here) < len(scenes):
-        _logger.warning("%s: %d of %d scenes of %s", root, len(here), len(scenes), split)
-    return [
-        (row["scene_name"], row["camera_name"], int(row["frame_id"]))
-        for row in rows
-        if row["scene_name"] in here
-    ]
+        _logger.warning("%s: %d of %d scenes of %s", root, len(here), len(scenes), what)
+    return [frame for frame in frames if frame[0] in here]
 
 
 def camera(

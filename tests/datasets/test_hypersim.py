@@ -255,8 +255,24 @@ def test_scenes_that_are_not_there_are_counted(tmp_path, caplog):
         assert len(Hypersim(tmp_path)) == 1
     assert "1 of 2 scenes of train" in caplog.text
     write_splits(tmp_path, rows[1:])
-    with pytest.raises(ValueError, match="no frame of split 'train'"):
+    with pytest.raises(ValueError, match=r"no frame of split 'train'"):
         Hypersim(tmp_path)
+
+
+def test_a_list_and_cameras_to_skip(tmp_path):
+    """The list names frames of any split; a skipped camera is skipped there, too."""
+    miniature(tmp_path)
+    listing = tmp_path / "filtered.txt"
+    listing.write_text("ai_003_004/rgb_cam_00_fr0005.png\nai_001_002/rgb_cam_00_fr0037.png\n")
+    listed = Hypersim(tmp_path, listing=listing)
+    assert [listed.key(i).split("/")[1] for i in range(len(listed))] == ["ai_003_004", "ai_001_002"]
+    torch.testing.assert_close(listed[1].image, Hypersim(tmp_path)[1].image)
+    one = Hypersim(tmp_path, listing=listing, skip=["ai_003_004/cam_00"])
+    assert [one.key(i).split("/")[1] for i in range(len(one))] == ["ai_001_002"]
+    with pytest.raises(ValueError, match=r"no frame of split 'train' in .*; unpack scenes there"):
+        Hypersim(tmp_path, skip=["ai_001_002/cam_00"])
+    with pytest.raises(ValueError, match=r"no frame of .*filtered\.txt in .*; unpack scenes there"):
+        Hypersim(tmp_path, listing=listing, skip=["ai_001_002/cam_00", "ai_003_004/cam_00"])
 
 
 def test_wrong_arguments_are_named(tmp_path):
