@@ -143,6 +143,23 @@ def test_environments_difficulties_and_cameras_are_chosen(tmp_path):
     assert [easy.key(i).split("/")[1] for i in range(len(easy))] == ["abandonedfactory"]
 
 
+def test_frames_come_in_order_whatever_the_disk_says(tmp_path, monkeypatch):
+    for flight in ("P010", "P002"):
+        for kind, end in (("image_left", "left.png"), ("depth_left", "left_depth.npy")):
+            folder = tmp_path / "ocean/Easy" / flight / kind
+            folder.mkdir(parents=True)
+            for number in (7, 3):
+                (folder / f"{number:06d}_{end}").touch()
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(sorted(glob(path, pattern))[::-1]))
+    dataset = TartanAir(tmp_path)
+    assert [dataset.key(i).split("/")[3:] for i in range(len(dataset))] == [
+        [flight, "image_left", f"{number:06d}_left.png"]
+        for flight in ("P002", "P010")
+        for number in (3, 7)
+    ]
+
+
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
