@@ -32,7 +32,7 @@ class TartanAir:
 
     The archives hold `<environment>/<environment>/`; that is read, too. Flights of an environment
     cross each other: split by environment, never by frame. In `amusement` a dome that is not seen
-    stands before the sky: beyond 80 m nothing is valid there, nor far; leave it out to be sure.
+    stands before the sky: from 80 m on nothing is valid there; leave it out to be sure of the rest.
     TartanAir-V2 is another set and refused.
 
     Args:
