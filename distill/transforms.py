@@ -1,4 +1,4 @@
-"""Resizing, cropping and mirroring a sample; target, masks and K follow the image."""
+"""Resizing, cropping and mirroring a sample; target, masks, K and views follow the image."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.geometry import crop_K, flip_K, resize_K
-from distill.types import Sample
+from distill.types import Sample, View
 
 
 def network_size(height: int, width: int, *, short_side: int, multiple: int) -> tuple[int, int]:
@@ -43,6 +43,9 @@ def resize(sample: Sample, *, height: int, width: int) -> Sample:
     clipped to [0, 1]. Everything else takes the nearest pixel, all by one index map, so a target is
     always a number that was measured and never a mixture with an invalid one. Pixel centres are
     kept: the corners of the image stay corners, for the image, the index map and K.
+
+    Raises:
+        ValueError: a view differs in size from the sample.
     """
     old = _size(sample)
     if old == (height, width):
@@ -50,17 +53,17 @@ def resize(sample: Sample, *, height: int, width: int) -> Sample:
     rows, columns = (_nearest(a, b) for a, b in zip(old, (height, width), strict=True))
     return _mapped(
         sample,
-        image=_bicubic(sample.image, height, width),
+        image=lambda image: _bicubic(image, height, width),
         pick=lambda values: values[rows][:, columns],
-        K=None if sample.K is None else resize_K(sample.K, old=old, new=(height, width)),
+        K=lambda K: resize_K(K, old=old, new=(height, width)),
     )
 
 
 def crop(sample: Sample, *, top: int, left: int, height: int, width: int) -> Sample:
-    """The part of the sample from row `top` and column `left` on.
+    """The part of the sample from row `top` and column `left` on, and the same part of its views.
 
     Raises:
-        ValueError: the part reaches beyond the sample.
+        ValueError: the part reaches beyond the sample, or a view differs from it in size.
     """
     full_height, full_width = _size(sample)
     if not (0 <= top <= full_height - height and 0 <= left <= full_width - width):
@@ -71,19 +74,27 @@ def crop(sample: Sample, *, top: int, left: int, height: int, width: int) -> Sam
     window = (..., slice(top, top + height), slice(left, left + width))
     return _mapped(
         sample,
-        image=sample.image[window],
+        image=lambda image: image[window],
         pick=lambda values: values[window],
-        K=None if sample.K is None else crop_K(sample.K, top=top, left=left),
+        K=lambda K: crop_K(K, top=top, left=left),
     )
 
 
 def mirror(sample: Sample) -> Sample:
-    """The sample as seen in a mirror, left and right exchanged."""
+    """The sample as seen in a mirror, left and right exchanged: the mirrored world.
+
+    A right camera becomes a left one: in `view_from_sample` the x of both cameras is turned.
+
+    Raises:
+        ValueError: a view differs in size from the sample.
+    """
+    width = _size(sample)[1]
     return _mapped(
         sample,
-        image=sample.image.flip(-1),
+        image=lambda image: image.flip(-1),
         pick=lambda values: values.flip(-1),
-        K=None if sample.K is None else flip_K(sample.K, width=_size(sample)[1]),
+        K=lambda K: flip_K(K, width=width),
+        pose=_mirrored,
     )
 
 
@@ -135,10 +146,34 @@ def _bicubic(
     return torch.from_numpy(resized).permute(2, 0, 1).clamp(0, 1).contiguous()
 
 
+def _mirrored(pose: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
+    turned = torch.tensor([-1, 1, 1, 1], dtype=pose.dtype)
+    return turned[:, None] * pose * turned
+
+
 def _mapped(
-    sample: Sample, *, image: Tensor, pick: Callable[[Tensor], Tensor], K: Tensor | None
+    sample: Sample,
+    *,
+    image: Callable[[Tensor], Tensor],
+    pick: Callable[[Tensor], Tensor],
+    K: Callable[[Tensor], Tensor],
+    pose: Callable[[Tensor], Tensor] = lambda pose: pose,
 ) -> Sample:
+    """Each part of the sample by its own function, and the same of each view."""
+
+    def known(change: Callable[[Tensor], Tensor], values: Tensor | None) -> Tensor | None:
+        return None if values is None else change(values)
+
+    def moved(view: View) -> View:
+        if view.image.shape != sample.image.shape:
+            raise ValueError(
+                f"{sample.key}: {tuple(sample.image.shape[1:])} pixels but {view.key} "
+                f"{tuple(view.image.shape[1:])}; views follow a sample only at one size"
+            )
+        turned = known(pose, view.view_from_sample)
+        return replace(view, image=image(view.image), K=known(K, view.K), view_from_sample=turned)
+
     names = ("target", "valid", "far", "confidence")
-    maps = {name: getattr(sample, name) for name in names}
-    picked = {name: None if values is None else pick(values) for name, values in maps.items()}
-    return replace(sample, image=image, K=K, **picked)
+    picked = {name: known(pick, getattr(sample, name)) for name in names}
+    views = tuple(moved(view) for view in sample.views)
+    return replace(sample, image=image(sample.image), K=known(K, sample.K), views=views, **picked)

@@ -26,6 +26,26 @@ class Space(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class View:
+    """Another look at what a sample shows: a neighbour in time, or a stereo pair's other camera.
+
+    Attributes:
+        key: of its image, as a sample's.
+        image: RGB in [0, 1], of the sample's size.
+        offset: frames after the sample, negative before it; 0 is the same moment, another camera.
+        K: of this image, as a sample's.
+        view_from_sample: `x_view = view_from_sample @ x_sample` for points (x, y, z, 1), metres or
+            the unit of `target`. None where nobody knows how the camera moved.
+    """
+
+    key: str
+    image: Float[Tensor, "3 h w"]
+    offset: int
+    K: Float[Tensor, "3 3"] | None = None
+    view_from_sample: Float[Tensor, "4 4"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One image and what is known about its depth.
 
@@ -39,6 +59,7 @@ class Sample:
         space: what `target` means.
         pseudo_label: the target came from a store; False for rendered or measured truth.
         K: pinhole intrinsics in pixels, OpenCV axes, integer coordinates are pixel centres.
+        views: other looks at the same scene, for learning without labels.
     """
 
     key: str
@@ -50,6 +71,7 @@ class Sample:
     space: Space | None = None
     pseudo_label: bool = False
     K: Float[Tensor, "3 3"] | None = None
+    views: tuple[View, ...] = ()
 
 
 class Batch(TypedDict):

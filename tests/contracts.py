@@ -13,7 +13,7 @@ from scenes import Scene
 from torch import Tensor, nn
 
 from distill import geometry
-from distill.types import Dataset, Sample, Space
+from distill.types import Dataset, Sample, Space, View
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -194,11 +194,19 @@ def _check_workers(dataset: Dataset) -> None:
         assert len(others) == len(alone)
         for mine, other in zip(alone, others, strict=True):
             for field in dataclasses.fields(Sample):
-                a, b = getattr(mine, field.name), getattr(other, field.name)
-                if isinstance(a, Tensor):
-                    a, b = a.nan_to_num(), b.nan_to_num()
-                same = torch.equal(a, b) if isinstance(a, Tensor) else a == b
+                same = _same(getattr(mine, field.name), getattr(other, field.name))
                 assert same, f"{mine.key}: {field.name} depends on who reads it"
+
+
+def _same(a: object, b: object) -> bool:
+    """Equal, NaN to NaN, also within a tuple of views."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, View) and isinstance(b, View):
+        return _same(tuple(vars(a).values()), tuple(vars(b).values()))
+    return a == b
 
 
 def unchecked(function: Callable) -> Callable:
