@@ -1,4 +1,4 @@
-"""Photographs joined with a teacher's labels: a folder and a store make one labelled data set."""
+"""Photographs joined with a teacher's labels: images and a store make one labelled data set."""
 
 import logging
 from array import array
@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distill.datasets.image_folder import ImageFolder
+from distill.datasets import images as files
 from distill.labels.store import LabelStore
-from distill.types import Sample
+from distill.types import Dataset, Sample
 
 _logger = logging.getLogger(__name__)
 
@@ -25,9 +25,11 @@ class PseudoLabelled:
     store's; `K` stays unknown.
 
     Args:
-        images: as they were labelled, under the same name.
+        images: as they were labelled, under the same name, in the order of their keys.
         store: what `make pseudolabel` wrote.
         partial: serve what is there of an unfinished store or of a part of the images.
+        reduced: decode a JPEG that is much larger than its label at a fraction of its size
+            (`images.read_sized`); False decodes all of it, as the teacher's preprocessing does.
 
     Raises:
         FileNotFoundError: `store` holds no store.
@@ -35,14 +37,16 @@ class PseudoLabelled:
             left.
     """
 
-    def __init__(self, images: ImageFolder, store: Path, *, partial: bool = False) -> None:
-        self.name, self._images = images.name, images
+    def __init__(
+        self, images: Dataset, store: Path, *, partial: bool = False, reduced: bool = True
+    ) -> None:
+        self.name, self._images, self._reduced = images.name, images, reduced
         self._store = LabelStore(store, allow_incomplete=partial)
         aside = self._store.quarantined()
         self._rows, bare, strangers = _join(images, self._store.keys(), aside)
         if len(self._rows) == 0 or ((bare or strangers) and not partial):
             raise ValueError(
-                f"{self.name}: {bare} of {len(images)} images in {images.root} have no label in "
+                f"{self.name}: {bare} of {len(images)} images have no label in "
                 f"{store}, {strangers} labels there have no image; run `make pseudolabel` for "
                 "these images, or pass partial=True to use those that match"
             )
@@ -68,21 +72,36 @@ class PseudoLabelled:
             label = self._store.read(key)
         except KeyError as error:
             raise ValueError(f"{key}: no label in {self._store.path} any more") from error
-        image = self._images[int(self._rows[index])].image
-        if tuple(image.shape[1:]) != label.image_size:
+        image, size = self._image(index, label.valid.shape)
+        if size != label.image_size:
             raise ValueError(
-                f"{key}: is {tuple(image.shape[1:])} now and was {label.image_size} when it was "
-                f"labelled for {self._store.path}; label it again"
+                f"{key}: is {size} now and was {label.image_size} when it was labelled for "
+                f"{self._store.path}; label it again"
             )
-        h, w = label.valid.shape
         return Sample(
             key=key,
-            image=_resized(image, h, w),
+            image=image,
             target=torch.where(label.valid, label.prediction.values, torch.nan),
             valid=label.valid,
             space=label.prediction.space,
             pseudo_label=True,
         )
+
+    def encoded(self, index: int) -> bytes:
+        """The image's own bytes, where its data set has them."""
+        return self._images.encoded(int(self._rows[index]))  # type: ignore[attr-defined]
+
+    def _image(
+        self, index: int, shape: torch.Size
+    ) -> tuple[Float[Tensor, "3 h w"], tuple[int, int]]:
+        """At the label's shape; and its whole (height, width)."""
+        height, width = shape
+        if hasattr(self._images, "encoded"):
+            data, key = self.encoded(index), self.key(index)
+            return files.read_sized(data, height, width, name=key, reduced=self._reduced)
+        image = self._images[int(self._rows[index])].image
+        whole = (image.shape[1], image.shape[2])
+        return image if whole == (height, width) else _resized(image, height, width), whole
 
 
 def _resized(image: Float[Tensor, "3 _ _"], h: int, w: int) -> Float[Tensor, "3 {h} {w}"]:
@@ -93,7 +112,7 @@ def _resized(image: Float[Tensor, "3 _ _"], h: int, w: int) -> Float[Tensor, "3 
 
 
 def _join(
-    images: ImageFolder, labelled: Iterable[str], aside: Container[str]
+    images: Dataset, labelled: Iterable[str], aside: Container[str]
 ) -> tuple[np.ndarray, int, int]:
     """The images that have a label; how many have none nor are put `aside`; labels without image.
 

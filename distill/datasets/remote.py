@@ -4,7 +4,7 @@ import glob as globs
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ def read_range(place: str, offset: int, size: int) -> bytes:
         OSError: it cannot be read, also not at the fifth attempt; or it is too short.
     """
     if is_remote(place):
-        data = _patiently(place, lambda fs, path: fs.cat_file(path, offset, offset + size))
+        data = patiently(place, lambda fs, path: fs.cat_file(path, offset, offset + size))
         if len(data) > size:
             raise OSError(f"{place}: sends {len(data)} bytes for {size}; it must know byte ranges")
     else:
@@ -58,7 +58,7 @@ def with_file(place: str, work: Callable[[Any], T]) -> T:
         with fs.open(path, "rb", block_size=_BLOCK) as file:
             return work(file)
 
-    return _patiently(place, whole)
+    return patiently(place, whole)
 
 
 def version(place: str) -> str:
@@ -71,13 +71,13 @@ def version(place: str) -> str:
     if not is_remote(place):
         status = Path(place).stat()
         return f"{status.st_size} {status.st_mtime_ns}"
-    about = _patiently(place, lambda fs, path: fs.info(path))
+    about = patiently(place, lambda fs, path: fs.info(path))
     tags = [about.get(name) for name in ("ETag", "etag", "LastModified", "mtime", "created")]
     return f"{about['size']} {next(filter(None, tags), '')}"
 
 
-def expand(pattern: str, *, suffix: str) -> list[str]:
-    """The files that a pattern names, sorted.
+def expand(pattern: str | Path, *, suffix: str) -> list[str]:
+    """The files that a pattern names, sorted; those of this machine by their absolute paths.
 
     `{000..123}` counts, `*` and `?` match what is there, a folder stands for all files below it
     that end with `suffix`; what is none of these is a file.
@@ -86,6 +86,7 @@ def expand(pattern: str, *, suffix: str) -> list[str]:
         FileNotFoundError: nothing is there.
     """
     found: list[str] = []
+    pattern = str(pattern) if is_remote(str(pattern)) else str(Path(pattern).absolute())
     for one in _counted(pattern):
         if any(sign in one for sign in "*?["):
             found += _matching(one)
@@ -96,6 +97,19 @@ def expand(pattern: str, *, suffix: str) -> list[str]:
     if not found:
         raise FileNotFoundError(f"{pattern}: no file ending with {suffix}")
     return sorted(set(found))
+
+
+def short_names(places: Sequence[str]) -> dict[str, str]:
+    """Names in keys: a file's own, with folders in front where that is not enough.
+
+    Raises:
+        ValueError: two places cannot be told apart.
+    """
+    for parts in range(1, 20):
+        names = {place: "/".join(re.split(r"/+", place)[-parts:]) for place in places}
+        if len(set(names.values())) == len(set(places)):
+            return names
+    raise ValueError(f"{places[0]}: files of one name; give each another")
 
 
 def _counted(pattern: str) -> Iterator[str]:
@@ -115,7 +129,7 @@ def _matching(pattern: str) -> list[str]:
     if not is_remote(pattern):
         found = globs.glob(pattern, recursive=True)  # noqa: PTH207 patterns may be absolute
         return [path for path in found if Path(path).is_file()]
-    return _patiently(
+    return patiently(
         pattern, lambda fs, path: [fs.unstrip_protocol(found) for found in fs.glob(path)]
     )
 
@@ -125,11 +139,16 @@ def _is_folder(place: str) -> bool:
         return Path(place).is_dir()
     if Path(place).suffix:  # not asked for what has a file's name: it may cost a list of all
         return False
-    return _patiently(place, lambda fs, path: fs.isdir(path))
+    return patiently(place, lambda fs, path: fs.isdir(path))
 
 
-def _patiently(place: str, work: Callable[[Any, str], T]) -> T:
-    """`work` on the filesystem of `place`, again when the way there fails for a while."""
+def patiently(place: str, work: Callable[[Any, str], T]) -> T:
+    """`work` on the filesystem of `place` and its path there, again when the way fails for a while.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it did not work, also not at the fifth attempt.
+    """
     pause = _PAUSE
     for attempt in range(1, _ATTEMPTS + 1):
         try:

@@ -1,6 +1,5 @@
 """Photographs in tar files, WebDataset's or any other, read where they lie."""
 
-import re
 import tarfile
 import zlib
 from collections import defaultdict
@@ -41,8 +40,8 @@ class TarShards:
     def __init__(self, shards: str | Path | Sequence[str | Path], *, name: str = "photos") -> None:
         self.name = name
         given = [shards] if isinstance(shards, str | Path) else shards
-        found = [p for one in given for p in remote.expand(_absolute(str(one)), suffix=".tar")]
-        self._names = _short(found)
+        found = [p for one in given for p in remote.expand(one, suffix=".tar")]
+        self._names = remote.short_names(found)
         places = tuple(sorted(set(found), key=lambda place: f"{self._names[place]}/"))
         self._manifest = kept_or_listed(
             f"tar_shards {' '.join(places)}",
@@ -140,19 +139,6 @@ def _pictures(paths: Mapping[str, object]) -> Iterator[str]:
             continue
         preferred = [name for name in _PREFERRED if name in alone]
         yield alone[(preferred or sorted(alone))[0]]
-
-
-def _short(places: Sequence[str]) -> dict[str, str]:
-    """Names of shards in keys: the file's name, with folders in front where that is not enough."""
-    for parts in range(1, 20):
-        names = {place: "/".join(re.split(r"/+", place)[-parts:]) for place in places}
-        if len(set(names.values())) == len(set(places)):
-            return names
-    raise ValueError(f"{places[0]}: shards of one name; give each another")
-
-
-def _absolute(place: str) -> str:
-    return place if remote.is_remote(place) else str(Path(place).absolute())
 
 
 def _unpacked(data: bytes, key: str) -> bytes:

@@ -1,0 +1,143 @@
+"""Photographs in Parquet files, as Hugging Face stores them, near and far."""
+
+import bisect
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill.datasets import images, remote
+from distill.types import Sample
+
+_KEPT = 2  # row groups that a process keeps
+
+
+class ParquetImages:
+    """One column of images in Parquet files. Keys: `"<name>/<file>/<row>"`.
+
+    Only the files' footers are read at the start; then a sample is read with its row group, of
+    which the last two are kept. That suits reading in order (labelling); to shuffle them costs a
+    row group a sample, so that tar shards or a folder are better for training.
+
+    Args:
+        files: a file, a folder, a URL (hf://datasets/..., https://, s3://), or a pattern: `{0..9}`
+            counts, `*` matches. Or several.
+        column: of structs with `bytes` (Hugging Face's `Image`), or of bytes.
+        name: of the data set.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file is damaged or has no such column of image bytes; or there is no row.
+        OSError: a file cannot be reached.
+    """
+
+    def __init__(
+        self,
+        files: str | Path | Sequence[str | Path],
+        *,
+        column: str = "image",
+        name: str = "photos",
+    ) -> None:
+        self.name, self.column = name, column
+        given = [files] if isinstance(files, str | Path) else files
+        found = {p for one in given for p in remote.expand(one, suffix=".parquet")}
+        self._names = remote.short_names(sorted(found))
+        self._places = sorted(found, key=lambda place: f"{self._names[place]}/")
+        self._groups: list[list[int]] = []  # of each file: where its row groups end
+        for place in self._places:
+            about = remote.with_file(place, lambda file, place=place: _footer(file, place, column))
+            self._groups.append(list(itertools.accumulate(about)))
+        self._ends = list(itertools.accumulate(ends[-1] if ends else 0 for ends in self._groups))
+        if self._ends[-1] == 0:
+            raise ValueError(f"{name}: no row in {len(self._places)} files of {self._places[0]}")
+        self._process, self._read = -1, dict[tuple[int, int], Any]()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_process": -1, "_read": {}}
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def key(self, index: int) -> str:
+        """The key of sample `index`, without reading it."""
+        file, row = self._locate(index)
+        return f"{self.name}/{self._names[self._places[file]]}/{row:09d}"
+
+    def encoded(self, index: int) -> bytes:
+        """The image's own bytes.
+
+        Raises:
+            ValueError: the row holds none.
+            OSError: the file is gone, damaged, or cannot be reached.
+        """
+        file, row = self._locate(index)
+        group = bisect.bisect_right(self._groups[file], row)
+        values = self._group(file, group)
+        value = values[row - (self._groups[file][group - 1] if group else 0)].as_py()
+        if isinstance(value, dict):
+            value = value["bytes"]
+        if value is None:
+            raise ValueError(f"{self.key(index)}: no bytes; embed the images when writing the file")
+        return value
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one image.
+
+        Raises:
+            ValueError: it is damaged or too large (`images.read_pil`), or the row holds none.
+            OSError: as `encoded`.
+            IndexError: there is no such sample.
+        """
+        key = self.key(index)
+        return Sample(key=key, image=images.read_image(self.encoded(index), name=key))
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        index = range(len(self))[index]  # IndexError, and negative indices, as a list has them
+        file = bisect.bisect_right(self._ends, index)
+        return file, index - (self._ends[file - 1] if file else 0)
+
+    def _group(self, file: int, group: int) -> Any:
+        if self._process != os.getpid():  # a child must not share what its parent had open
+            self._process, self._read = os.getpid(), {}
+        if (file, group) not in self._read:
+            while len(self._read) >= _KEPT:
+                self._read.pop(next(iter(self._read)))
+            place = self._places[file]
+            self._read[file, group] = remote.with_file(
+                place, lambda source: _column(source, place, group, self.column)
+            )
+        return self._read[file, group]
+
+
+def _column(source: Any, place: str, group: int, column: str) -> Any:
+    try:
+        with pq.ParquetFile(source) as file:
+            field = file.schema_arrow.field(column)
+            wanted = f"{column}.bytes" if pa.types.is_struct(field.type) else column
+            return file.read_row_group(group, columns=[wanted]).column(column)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"{place}: row group {group} is damaged: {error}") from error
+
+
+def _footer(source: Any, place: str, column: str) -> list[int]:
+    """Rows of each row group of a file that has the column."""
+    try:
+        with pq.ParquetFile(source) as file:
+            schema, about = file.schema_arrow, file.metadata
+            rows = [about.row_group(n).num_rows for n in range(about.num_row_groups)]
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{place}: damaged or no Parquet file: {error}") from error
+    if column not in schema.names or not _holds_bytes(schema.field(column).type):
+        there = ", ".join(f"{field.name} ({field.type})" for field in schema)
+        raise ValueError(f"{place}: no column {column!r} of image bytes; there are {there}")
+    return rows
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

@@ -1,0 +1,155 @@
+"""Photographs out of video files: frames by their time, without those that repeat the last one."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from distill.datasets import remote
+from distill.datasets.manifest import Entry, Manifest, kept_or_listed
+from distill.datasets.video_file import Decoder, damage, open_video
+from distill.types import Sample
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+_INHERITED: list[Any] = []
+_SMALL = (64, 36)  # pixels; of frames that are compared
+
+
+class VideoFrames:
+    """Frames of all videos below a folder. Keys: `"<name>/<path of the file>/<microseconds>"`.
+
+    Of each video the first frame at or behind each multiple of `1 / fps` seconds, by the times the
+    file gives its frames, so that variable frame rates work; left out where it differs from the one
+    kept before by less than `distinct`, as in front of a red light. Frames are turned upright.
+    Choosing decodes each video once; the choice is kept video by video, and a restart goes on.
+
+    Args:
+        source: a video, or a folder of them.
+        fps: frames a second at most.
+        distinct: mean difference of two small frames in [0, 1] that makes them two; 0 keeps all.
+        name: of the data set.
+
+    Raises:
+        FileNotFoundError: no video is there.
+        ValueError: a video is damaged or has no picture, or a number is out of its range.
+        ImportError: the package av is missing; it comes with the extra `[data]`.
+    """
+
+    def __init__(
+        self, source: Path, *, fps: float = 2.0, distinct: float = 1 / 255, name: str = "video"
+    ) -> None:
+        if not (fps > 0 and 0 <= distinct < 1):
+            raise ValueError(f"{name}: fps {fps}, distinct {distinct}; above 0, and within [0, 1)")
+        self.name, self._root = name, source.absolute()
+        found = [self._root] if source.is_file() else _videos(self._root)
+        if not found:
+            kinds = ", ".join(SUFFIXES)
+            raise FileNotFoundError(f"{name}: no video in {source}; they end with {kinds}")
+        if source.is_file():
+            self._root = self._root.parent
+        order = sorted(found, key=lambda path: f"{path.relative_to(self._root).as_posix()}/")
+        self._places = tuple(map(str, order))
+        choice = f"{fps!r} {distinct!r}"
+        self._manifest = kept_or_listed(
+            f"video_frames {choice} {self._root} {' '.join(self._places)}",
+            fresh=partial(_fresh, self._places),
+            entries=partial(_all_entries, self._places, fps, distinct),
+            containers=self._places,
+            slow=True,
+        )
+        if len(self._manifest) == 0:
+            raise ValueError(f"{name}: no frame in {len(found)} videos of {source}")
+        self._process, self._decoder = -1, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_process": -1, "_decoder": None}
+
+    def __len__(self) -> int:
+        return len(self._manifest)
+
+    def key(self, index: int) -> str:
+        """The key of sample `index`, without reading it."""
+        entry = self._manifest[index]
+        place = Path(self._places[entry.container]).relative_to(self._root).as_posix()
+        return f"{self.name}/{place}/{entry.path}"
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one frame. In order it is decoding; else a jump to the key frame before it.
+
+        Raises:
+            ValueError: the video is damaged, or not the one that was listed.
+            FileNotFoundError: it is gone.
+            IndexError: there is no such sample.
+        """
+        entry = self._manifest[index]
+        place = self._places[entry.container]
+        if self._process != os.getpid():  # a child must not use what its parent has open,
+            _INHERITED.append(self._decoder)  # nor close it: the decoder's threads are not here
+            self._process, self._decoder = os.getpid(), None
+        if self._decoder is None or self._decoder.place != place:
+            self._decoder = Decoder(place)
+        pixels = self._decoder.frame(entry.offset)
+        image = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C")).div_(255)
+        return Sample(key=self.key(index), image=image)
+
+
+def _videos(root: Path) -> list[Path]:
+    return [
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+
+
+def _all_entries(
+    places: Sequence[str], fps: float, distinct: float, state: dict[str, str]
+) -> Iterator[Entry]:
+    for number, place in enumerate(places):
+        one = _chosen(place, fps, distinct)
+        state[place] = remote.version(place)
+        for index in range(len(one)):
+            yield one[index]._replace(container=number)
+
+
+def _chosen(place: str, fps: float, distinct: float) -> Manifest:
+    return kept_or_listed(
+        f"video {fps!r} {distinct!r} {place}",
+        fresh=partial(_fresh, (place,)),
+        entries=partial(_entries, place, fps, distinct),
+        containers=(place,),
+        slow=True,
+    )
+
+
+def _entries(place: str, fps: float, distinct: float, state: dict[str, str]) -> Iterator[Entry]:
+    """The frames that are kept: their microsecond as path, their time stamp as offset."""
+    state[place] = remote.version(place)
+    before, due = None, -np.inf
+    with damage(place), open_video(place) as container:
+        stream = container.streams.video[0]
+        for frame in container.decode(stream):
+            if frame.pts is None or frame.pts * stream.time_base < due:
+                continue
+            time = frame.pts * stream.time_base
+            small = _small(frame) if distinct else None
+            if before is None or small is None or np.abs(small - before).mean() >= distinct:
+                yield Entry(0, f"{round(time * 1_000_000):012d}", frame.pts, 0)
+                before = small
+            due = (np.floor(float(time) * fps + 1e-6) + 1) / fps - 1e-6
+
+
+def _small(frame: Any) -> np.ndarray:
+    pixels = frame.to_ndarray(format="rgb24")
+    return cv2.resize(pixels, _SMALL, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def _fresh(places: Sequence[str], state: Mapping[str, str]) -> bool:
+    try:
+        return all(state.get(place) == remote.version(place) for place in places)
+    except FileNotFoundError:
+        return False

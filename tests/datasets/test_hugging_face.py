@@ -1,0 +1,126 @@
+"""Hugging Face data sets: prepared ones, and streams that go on exactly where they stopped."""
+
+import io
+import itertools
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from contracts import check_dataset
+from PIL import Image
+from scenes import ball, pinhole, room
+
+from distill.datasets.hugging_face import HuggingFace, Streamed
+
+H, W = 24, 40
+SCENES = (room(H, W, pinhole(H, W)), ball(H, W, pinhole(H, W)))
+
+
+def png(number: int) -> bytes:
+    pixels = (SCENES[number % 2].image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    pixels[0, 0, 0] = number
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+def prepared(count: int = 4) -> datasets.Dataset:
+    features = datasets.Features({"image": datasets.Image(), "n": datasets.Value("int32")})
+    values = [{"bytes": png(n), "path": None} for n in range(count)]
+    return datasets.Dataset.from_dict({"image": values, "n": list(range(count))}, features)
+
+
+def test_the_contract(tmp_path: Path):
+    prepared().save_to_disk(str(tmp_path / "saved"))
+    scenes = {f"photos/{n:09d}": SCENES[n % 2] for n in range(4)}
+    check_dataset(lambda: HuggingFace(tmp_path / "saved"), scenes, space=None)
+    check_dataset(lambda: HuggingFace(prepared()), scenes, space=None)
+
+
+def test_splits_and_bytes(tmp_path: Path):
+    both = datasets.DatasetDict({"train": prepared(3), "val": prepared(2)})
+    both.save_to_disk(str(tmp_path / "saved"))
+    images = HuggingFace(tmp_path / "saved", split="val", name="web")
+    assert [images.encoded(n) for n in range(2)] == [png(0), png(1)]
+    with pytest.raises(IndexError):
+        images[2]
+
+
+def test_a_folder_is_loaded_by_its_library(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    prepared().to_parquet(str(tmp_path / "set" / "train-00000.parquet"))
+    images = HuggingFace(tmp_path / "set")
+    assert images.encoded(3) == png(3)
+
+
+def test_images_that_lie_beside(tmp_path: Path):
+    path = tmp_path / "a.png"
+    path.write_bytes(png(0))
+    rows = {"image": [{"bytes": None, "path": str(path)}, None]}
+    features = datasets.Features({"image": datasets.Image()})
+    images = HuggingFace(datasets.Dataset.from_dict(rows, features))
+    assert images.encoded(0) == png(0)
+    with pytest.raises(ValueError, match="photos/000000001: the row holds no image"):
+        images.encoded(1)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        images[0]
+
+
+def test_a_wrong_column_is_named():
+    with pytest.raises(ValueError, match=r"no column 'n' of images; there are image \(Image"):
+        HuggingFace(prepared(), column="n")
+    with pytest.raises(ValueError, match="photos: no row"):
+        HuggingFace(prepared().select([]))
+    with pytest.raises(ValueError, match="node 2 of 2; nodes count from 0"):
+        Streamed(prepared().to_iterable_dataset(), node=2, nodes=2)
+
+
+def stream(shards: int = 3, **settings) -> Streamed:
+    return Streamed(prepared(20).to_iterable_dataset(num_shards=shards), **settings)
+
+
+def pixels(sample) -> tuple[int, str]:
+    """Which picture it is, and its key."""
+    return round(float(sample.image[0, 0, 0]) * 255), sample.key
+
+
+def keys(samples) -> list[str]:
+    return [sample.key for sample in samples]
+
+
+def test_a_stream_gives_every_image_in_order():
+    taken = list(stream())
+    assert keys(taken) == [f"photos/{n:09d}" for n in range(20)]
+    assert [pixels(sample) for sample in taken] == [
+        (n, sample.key) for n, sample in enumerate(taken)
+    ]
+
+
+@pytest.mark.parametrize("shards", [1, 3, 4])
+def test_nodes_share_a_stream_without_loss(shards: int):
+    parts = [keys(stream(shards, node=node, nodes=2)) for node in range(2)]
+    assert sorted(parts[0] + parts[1]) == keys(stream(shards))
+    assert parts[0]
+    assert parts[1]
+
+
+@pytest.mark.parametrize("settings", [{}, {"seed": 3, "buffer": 8}, {"node": 1, "nodes": 2}])
+@pytest.mark.parametrize("done", [0, 1, 7])
+def test_a_stream_goes_on_where_it_was(done: int, settings: dict):
+    whole = [pixels(sample) for sample in stream(**settings)]
+    first = stream(**settings)
+    taken = [pixels(sample) for sample in itertools.islice(first, done)]
+    state = json.loads(json.dumps(first.state()))
+    second = stream(**settings)
+    second.resume(state)
+    assert taken + [pixels(sample) for sample in second] == whole
+
+
+def test_a_shuffled_stream_is_the_same_for_the_same_seed():
+    one, same, other = ([pixels(s)[0] for s in stream(seed=n, buffer=8)] for n in (1, 1, 2))
+    assert one == same
+    assert one != other
+    assert sorted(one) == list(range(20))

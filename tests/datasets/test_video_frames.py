@@ -1,0 +1,200 @@
+"""Frames of videos: chosen by time, found again exactly, upright."""
+
+import math
+import pickle
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from contracts import check_dataset
+from scenes import pinhole, plane
+
+from distill.datasets import video_frames
+from distill.datasets.video_frames import VideoFrames
+
+H, W = 48, 64
+
+
+def picture(number: int, h: int = H, w: int = W) -> np.ndarray:
+    """Tells its number: the brightness of the left half; the right half stays dark."""
+    pixels = np.full((h, w, 3), 16, np.uint8)
+    pixels[:, : w // 2] = 40 + 4 * number
+    return pixels
+
+
+def number_of(image: torch.Tensor) -> int:
+    return round((float(image[:, :, 2 : W // 2 - 4].mean()) * 255 - 40) / 4)
+
+
+def encode(
+    path: Path,
+    frames: list[np.ndarray],
+    times: list[float] | None = None,
+    *,
+    codec: str = "libx264",
+) -> Path:
+    """A clip with B-frames and few key frames; frame n at `times[n]` seconds, or at 10 a second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    base = Fraction(1, 1000)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=10)
+        stream.width, stream.height = frames[0].shape[1], frames[0].shape[0]
+        stream.pix_fmt, stream.time_base = "yuv420p", base
+        stream.codec_context.time_base = base
+        if codec == "libx264":
+            stream.options = {"crf": "6", "bf": "2", "g": "12", "preset": "fast"}
+        for n, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            seconds = n / 10 if times is None else times[n]
+            frame.pts, frame.time_base = round(seconds * 1000), base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds, forty frames."""
+    return encode(
+        tmp_path_factory.mktemp("clips") / "a" / "drive.mp4", list(map(picture, range(40)))
+    )
+
+
+def keys(video: VideoFrames) -> list[str]:
+    return [video.key(n) for n in range(len(video))]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_the_contract(tmp_path: Path, codec: str):
+    truth = plane(H, W, pinhole(H, W), normal=(0.3, -0.2, -1.0), distance=6.0)
+    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    encode(tmp_path / "x/one.mov", [pixels, picture(1)], [0.0, 0.9], codec=codec)
+    scenes = {"video/x/one.mov/000000000000": truth}
+    check_dataset(lambda: VideoFrames(tmp_path, fps=1.0), scenes, space=None, image_tolerance=0.03)
+
+
+def test_frames_are_the_first_at_or_behind_each_multiple(clip: Path):
+    video = VideoFrames(clip, fps=2.0)
+    assert keys(video) == [f"video/drive.mp4/{n * 500_000:012d}" for n in range(8)]
+    assert [number_of(video[n].image) for n in range(8)] == list(range(0, 40, 5))
+    every = VideoFrames(clip, fps=30.0)
+    assert [number_of(every[n].image) for n in range(40)] == list(range(40))
+
+
+def test_any_order_gives_the_same_frames_to_the_bit(clip: Path):
+    video = VideoFrames(clip, fps=30.0)
+    forward = [video[n].image for n in range(40)]
+    rng = np.random.default_rng(0)
+    for n in [*rng.permutation(40).tolist(), 39, 0, 1, 0, 0]:
+        assert torch.equal(video[n].image, forward[n]), n
+    copy = pickle.loads(pickle.dumps(video))
+    assert torch.equal(copy[17].image, forward[17])
+    loader = torch.utils.data.DataLoader(video, batch_size=None, num_workers=2)  # type: ignore[arg-type]  # a Protocol, not their class
+    assert all(torch.equal(a.image, b) for a, b in zip(loader, forward, strict=True))
+
+
+def test_a_variable_frame_rate_is_followed(tmp_path: Path):
+    times = [0.0, 0.1, 0.95, 1.3, 1.31, 3.7, 3.8]
+    path = encode(tmp_path / "phone.mp4", list(map(picture, range(7))), times)
+    video = VideoFrames(path, fps=1.0)
+    assert keys(video) == [f"video/phone.mp4/{ms * 1000:012d}" for ms in (0, 1300, 3700)]
+    assert [number_of(video[n].image) for n in range(3)] == [0, 3, 5]
+
+
+def test_a_frame_that_repeats_the_last_one_is_left_out(tmp_path: Path):
+    shown = [0, 0, 0, 5, 5, 6, 0, 0]
+    path = encode(tmp_path / "red.mp4", [picture(n) for n in shown])
+    assert [number_of(s.image) for s in map(VideoFrames(path, fps=10.0).__getitem__, range(4))] == [
+        *(0, 5, 6, 0)
+    ]
+    assert len(VideoFrames(path, fps=10.0, distinct=0.0)) == 8
+    assert len(VideoFrames(path, fps=10.0, distinct=0.02)) == 3
+
+
+def turned(path: Path, quarter: int) -> Path:
+    """The same file, its display matrix turned by quarters to the right."""
+    c, s = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarter]
+    matrix = [c, s, 0, -s, c, 0, 0, 0, 0x40000000]
+    fixed = [v * 65536 if v in (1, -1) else v for v in matrix]
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    data[at : at + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in fixed)
+    path.write_bytes(bytes(data))
+    return path
+
+
+@pytest.mark.parametrize("quarter", range(4))
+def test_phones_lie_on_their_side_and_pictures_do_not(tmp_path: Path, quarter: int):
+    pixels = picture(20)
+    pixels[: H // 4] = (250, 20, 20)
+    path = turned(encode(tmp_path / "a.mp4", [pixels]), quarter)
+    image = VideoFrames(path)[0].image.permute(1, 2, 0).numpy()
+    expected = np.rot90(pixels, -quarter) / 255
+    assert image.shape == expected.shape
+    assert np.abs(image - expected).mean() < 0.04
+
+
+def test_a_folder_is_listed_video_by_video_and_once(tmp_path: Path, monkeypatch):
+    for name in ("b/z.MP4", "a.mkv", "b/y.mov"):
+        encode(tmp_path / name, [picture(n) for n in range(6)])
+    (tmp_path / "b" / "notes.txt").write_text("no video")
+    decoded = []
+    listing = video_frames._entries
+    monkeypatch.setattr(
+        video_frames,
+        "_entries",
+        lambda place, *rest: decoded.append(Path(place).name) or listing(place, *rest),
+    )
+    video = VideoFrames(tmp_path, fps=2.0)
+    assert keys(video) == sorted(keys(video))
+    assert len(video) == 6
+    assert decoded == ["a.mkv", "y.mov", "z.MP4"]
+    assert keys(VideoFrames(tmp_path, fps=2.0)) == keys(video)
+    assert len(decoded) == 3
+    encode(tmp_path / "c.mp4", [picture(3)])
+    assert len(VideoFrames(tmp_path, fps=2.0)) == 7
+    assert decoded[3:] == ["c.mp4"], "what was decoded before is not decoded again"
+
+
+def test_damage_names_the_file(tmp_path: Path, clip: Path):
+    whole = clip.read_bytes()
+    path = tmp_path / "cut.mp4"
+    for data in (b"", b"nothing", whole[: len(whole) // 2]):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"cut\.mp4: damaged or no video"):
+            VideoFrames(path)
+    path.write_bytes(whole)
+    video = VideoFrames(path, fps=10.0)
+    encode(path, [picture(n) for n in range(3)], [0.0, 0.05, 0.15])
+    with pytest.raises(ValueError, match=r"cut\.mp4: no frame at 2\.000 s; it has changed"):
+        video[20]
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"cut\.mp4: no such file"):
+        pickle.loads(pickle.dumps(video))[0]
+
+
+def test_sound_alone_is_no_video(tmp_path: Path):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("aac", rate=8000)
+        wave = np.sin(np.arange(8000) * 2 * math.pi / 20)[None].astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(ValueError, match=r"song\.mp4: has no picture"):
+        VideoFrames(path)
+
+
+def test_wrong_arguments_are_named(tmp_path: Path, clip: Path):
+    with pytest.raises(FileNotFoundError, match=r"no video in .*; they end with \.mp4, \.mov"):
+        VideoFrames(tmp_path)
+    for fps, distinct in ((0.0, 0.1), (1.0, 1.0), (1.0, -0.1)):
+        with pytest.raises(ValueError, match=r"above 0, and within \[0, 1\)"):
+            VideoFrames(clip, fps=fps, distinct=distinct)
+    with pytest.raises(IndexError):
+        VideoFrames(clip)[8]
