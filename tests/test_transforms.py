@@ -382,7 +382,10 @@ def test_everything_of_a_pixel_moves_with_it(seed):
 
 @pytest.mark.parametrize("old", [(375, 1241), (481, 639), (333, 517), (1, 3), (519, 517)])
 def test_odd_photographs_are_prepared_as_upstream_does(old):
-    """`lower_bound` in its authors' arithmetic, then OpenCV on float64: 1e-4 is a fortieth of an 8-bit step."""
+    """`lower_bound` in its authors' arithmetic, then OpenCV on float64.
+
+    1e-4 is a fortieth of an 8-bit step.
+    """
     height, width = old
     scale = np.float64(max(518 / height, 518 / width))
     new = []
