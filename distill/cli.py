@@ -141,6 +141,11 @@ def _picture_name(key: str | None) -> str:
     return f"label-{plain}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.png"
 
 
+def _place(text: str) -> Path | str:
+    """A path; a URL stays as it was typed."""
+    return text if "://" in text else Path(text)
+
+
 def _space(name: str) -> Space:
     """The `Space` of that name or value.
 
@@ -192,7 +197,7 @@ def _verb(verbs: Any, function: Callable[..., None], example: str) -> argparse.A
 def _add_recipe_verbs(verbs: Any) -> None:
     added = _verb(verbs, run, "distill run recipes.student:vits --data photos --out runs/student")
     added.add_argument("recipe", metavar="MODULE:FUNCTION")
-    added.add_argument("--data", type=Path, help="the folder the recipe reads")
+    added.add_argument("--data", type=_place, help="the folder or URL the recipe reads")
     added.add_argument("--out", type=Path, required=True, help="the folder the run writes")
     added.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     _add_set(added)

@@ -50,7 +50,7 @@ def recipes_of(module: types.ModuleType) -> Iterator[Recipe]:
 
 
 def build(
-    recipe: Recipe, *, data: Path | None, settings: dict[str, str]
+    recipe: Recipe, *, data: Path | str | None, settings: dict[str, str]
 ) -> tuple[Job, dict[str, Any]]:
     """Call `recipe` with `settings` parsed by annotation, then set the job's own scalar fields.
 

@@ -151,7 +151,7 @@ def _watched(data: Path) -> dict[str, Any]:
     return {"validation": held_out, "pictures": partial(pictures, held_out, multiple=8)}
 
 
-def _rendered(data: Path, **where: int) -> Batches:
+def _rendered(data: Path, **where: Any) -> Batches:
     """The training rooms, and the streets as both cameras see them."""
     streets = VirtualKitti2(data / "street", cameras=("Camera_0", "Camera_1"))
     rooms = Hypersim(data / "indoor")
@@ -159,7 +159,7 @@ def _rendered(data: Path, **where: int) -> Batches:
     return batches(mixture, transform=_perturbed, **where)
 
 
-def _pseudo_labelled(images: Path, labels: Path, **where: int) -> Batches:
+def _pseudo_labelled(images: Path, labels: Path, **where: Any) -> Batches:
     mixture = Mixture([(InMemory(PseudoLabelled(ImageFolder(images), labels)), None)])
     return batches(mixture, transform=_perturbed, **where)
 

@@ -6,12 +6,12 @@ which a run is watched; `perturb=none` switches colour, blur and CutMix off.
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from distill.datasets.hypersim import Hypersim
-from distill.datasets.image_folder import ImageFolder
+from distill.datasets.photographs import open_photographs
 from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.datasets.rgb_depth_folder import RgbDepthFolder
 from distill.datasets.virtual_kitti2 import VirtualKitti2
@@ -44,14 +44,14 @@ FEATURE_V1 = Term("feature", 1 / 3, partial(feature_alignment, tolerance=0.15))
 
 
 def vits(
-    data: Path = PHOTOS,
+    data: Path | str = PHOTOS,
     *,
     labels: Path = LABELS,
     dinov2: Annotated[str, "V2 section 5.1"] = "facebook/dinov2-small",
     perturb: Perturb = True,
     held_out: Path | None = None,
 ) -> TrainJob:
-    """Depth Anything V2's student S on pseudo-labels alone. `data` is the labelled image folder.
+    """Depth Anything V2's student S on pseudo-labels alone. `data` is what was labelled.
 
     480 000 steps of 192 at 518 px. CutMix and colour are on as in V1, whose augmentation V2 keeps;
     its author calls them "not necessary" for S and B (V2 issue 207).
@@ -62,7 +62,7 @@ def vits(
 
 
 def vitb(
-    data: Path = PHOTOS,
+    data: Path | str = PHOTOS,
     *,
     labels: Path = LABELS,
     dinov2: str = "facebook/dinov2-base",
@@ -77,7 +77,7 @@ def vitb(
 
 
 def vitl(
-    data: Path = PHOTOS,
+    data: Path | str = PHOTOS,
     *,
     labels: Path = LABELS,
     dinov2: str = "facebook/dinov2-large",
@@ -92,7 +92,7 @@ def vitl(
 
 
 def v1_vits(
-    data: Path = PHOTOS,
+    data: Path | str = PHOTOS,
     *,
     truth: Path = Path("data"),
     labels: Path = LABELS,
@@ -128,7 +128,12 @@ def v1_vits(
 
 
 def _v2(
-    size: str, dinov2: str, images: Path, labels: Path, perturb: bool | None, held_out: Path | None
+    size: str,
+    dinov2: str,
+    images: Path | str,
+    labels: Path,
+    perturb: bool | None,
+    held_out: Path | None,
 ) -> TrainJob:
     student = partial(depth_anything, size, encoder=dinov2)
     watched = HeldOut(open=partial(RgbDepthFolder, held_out, name="held_out")) if held_out else None
@@ -151,15 +156,19 @@ def _v2(
     )
 
 
-def _pseudo_labelled(images: Path, labels: Path, perturb: bool | None, **where: int) -> Batches:
-    mixture = Mixture([(PseudoLabelled(ImageFolder(images), labels), None)])
+def _pseudo_labelled(
+    images: Path | str, labels: Path, perturb: bool | None, **where: Any
+) -> Batches:
+    mixture = Mixture([(PseudoLabelled(open_photographs(images), labels), None)])
     return batches(mixture, transform=_perturbed if perturb else _cropped, **where)
 
 
-def _joint(images: Path, labels: Path, truth: Path, perturb: bool | None, **where: int) -> Batches:
+def _joint(
+    images: Path | str, labels: Path, truth: Path, perturb: bool | None, **where: Any
+) -> Batches:
     """One sample of truth to two pseudo-labelled ones. V1 section 3.3."""
     rooms, streets = Hypersim(truth / "hypersim"), VirtualKitti2(truth / "virtual_kitti2")
-    labelled = PseudoLabelled(ImageFolder(images), labels)
+    labelled = PseudoLabelled(open_photographs(images), labels)
     mixture = Mixture([(rooms, 1), (streets, 1), (labelled, 4)])
     return batches(mixture, transform=_perturbed if perturb else _cropped, **where)
 

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import torch
+from range_server import serving
 from safetensors.torch import load_file
+from streaming import student_batches, write_labels, write_shards
 from training import Planes, job, planes, start
 from transformers import Dinov2Config, Dinov2Model
 
@@ -342,6 +344,31 @@ def test_more_than_the_budget_stops_the_run(tmp_path: Path, budget: float, stop:
     with pytest.raises(stop, match=message):
         made.run(tmp_path)
     assert len(quarantined(tmp_path)) == (2 if budget else 0)
+
+
+# --- data far away ---
+
+
+def test_a_student_on_shards_over_http_is_killed_and_resumed(tmp_path: Path):
+    """Images by byte ranges, labels from a store; the network fails now and then."""
+    (tmp_path / "shards").mkdir()
+    labels = write_labels(tmp_path / "labels", write_shards(tmp_path / "shards"))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    with serving(tmp_path / "shards") as (address, trouble):
+        shards = f"{address}/x-{{000000..000001}}.tar"
+        draw = partial(student_batches, shards, labels)
+        fields: dict[str, Any] = {"batches": draw, "steps": 30, "workers": 1}
+        finish(start(whole, **fields))
+        process = start(killed, **fields)
+        _wait_for_rows(killed, more=8)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        trouble.requests = 2
+        finish(start(killed, resume=True, **fields))
+        assert trouble.bytes_sent > 0
+    assert weights(killed) == weights(whole)
+    assert rows(killed) == rows(whole)
+    assert not quarantined(killed)
 
 
 # --- several processes ---

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 
 from distill.datasets import images
 
+SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _NEAR = 2  # seconds ahead that are decoded through rather than sought for
 
 

@@ -12,10 +12,9 @@ import torch
 
 from distill.datasets import remote
 from distill.datasets.manifest import Entry, Manifest, kept_or_listed
-from distill.datasets.video_file import Decoder, damage, open_video
+from distill.datasets.video_file import SUFFIXES, Decoder, damage, open_video
 from distill.types import Sample
 
-SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 _INHERITED: list[Any] = []
 _SMALL = (64, 36)  # pixels; of frames that are compared
 
