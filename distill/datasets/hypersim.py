@@ -26,7 +26,7 @@ class Hypersim:
 
     Args:
         root: the folder that holds the scenes.
-        split: `train`, `val` or `test`.
+        split: `train` (59 543 images are released), `val` (7386) or `test` (7690).
         listing: a text file of lines that begin with `ai_001_001/rgb_cam_00_fr0000.png` for these
             frames instead, such as Marigold's `filename_list_train_filtered.txt`.
         skip: cameras to leave out, `ai_004_009/cam_01`; `hypersim_tables.BROKEN` has two that are.

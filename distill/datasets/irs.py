@@ -27,7 +27,7 @@ class Irs:
     Not valid is a disparity <= 0, one that is not finite, and what lies farther than 200 m, of
     which nobody says that it is sky. The authors give 0.1 m for "most of the data": a few scenes
     may be off by a factor, which no affine-invariant loss sees. Some disparity maps are of another
-    size than the image (issue 3); such a sample is an error when it is read.
+    size than the image (the authors' issue 3); such a sample is an error when it is read.
 
     Args:
         root: the folder that holds `Home`, `Office`, `Restaurant`, `Store`; `lists` lies in it or

@@ -12,7 +12,7 @@ from PIL import Image
 from scenes import Scene, ball, room
 
 from distill import geometry
-from distill.datasets.virtual_kitti2 import VirtualKitti2
+from distill.datasets.virtual_kitti2 import TRAIN, VAL, VirtualKitti2
 from distill.types import Space
 
 H, W = 30, 100
@@ -114,6 +114,14 @@ def test_scenes_variations_and_cameras_are_chosen(tmp_path):
         tmp_path, scenes=["Scene01"], variations=["clone"], cameras=["Camera_1", "Camera_0"]
     )
     assert [both.key(i).split("/")[5] for i in range(2)] == ["Camera_0", "Camera_1"]
+
+
+def test_the_split_by_scenes(tmp_path):
+    scenes = [f"Scene{number:02}" for number in (1, 2, 6, 18, 20)]
+    assert sorted((*TRAIN, *VAL)) == scenes
+    miniature(tmp_path)
+    val = VirtualKitti2(tmp_path, scenes=VAL)
+    assert [val.key(i).split("/")[1] for i in range(len(val))] == ["Scene01"]
 
 
 @pytest.mark.parametrize(
