@@ -13,20 +13,19 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
-import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
+from benchmarks.data_figures import image_to_tensor, label_bytes, label_decode
+from benchmarks.inputs import Figure, photos, seconds
+from benchmarks.list_million import list_million
 from benchmarks.origin import origin
 from distill.datasets.image_folder import ImageFolder
-from distill.labels.codec import JpegXl, decode
 from distill.loading import Mixture, batches
 from distill.losses.affine_invariant import affine_invariant
 from distill.losses.feature_alignment import feature_alignment
@@ -43,26 +42,14 @@ from distill.worlds.job import RenderJob
 from pseudo_labels.generate import LabelJob
 
 RESULTS = Path(__file__).parent / "results"
-Figure = tuple[float, float, str]  # ours, baseline, unit
-
-
-def seconds(work: Callable[[], Any], *, repeats: int = 3) -> float:
-    """Median time of `work` after one call that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
 
 
 def label_throughput(folder: Path) -> Figure:
     """Images/s of the label job (bf16, batched, stored) and of one image at a time in fp32."""
-    photos = _photos(folder / "photos", count=12, size=(518, 518))
+    pictures = photos(folder / "photos", count=12, size=(518, 518))
     depth_anything("vits").save_pretrained(folder / "teacher")
     job = LabelJob(
-        images=partial(ImageFolder, photos),
+        images=partial(ImageFolder, pictures),
         teacher=folder / "teacher",
         batch_size=4,
         shard_size=12,
@@ -75,7 +62,7 @@ def label_throughput(folder: Path) -> Figure:
     processor = AutoImageProcessor.from_pretrained(folder / "teacher")
 
     def plain() -> None:
-        for path in sorted(photos.iterdir()):
+        for path in sorted(pictures.iterdir()):
             with torch.inference_mode():
                 model(**processor(Image.open(path), return_tensors="pt"))
 
@@ -89,10 +76,14 @@ def student_step(_: Path) -> Figure:
 
 def loader(folder: Path) -> Figure:
     """Images/s that two workers decode and crop to 518, and that the student step eats."""
-    photos = ImageFolder(_photos(folder, count=32, size=(1024, 768)))
+    folder_ = ImageFolder(photos(folder, count=32, size=(1024, 768)))
     crop = partial(resize_and_crop, size=518)
     drawn = batches(
-        Mixture([(photos, None)]), batch_size=8, transform=crop, seed=0, workers=os.cpu_count() or 1
+        Mixture([(folder_, None)]),
+        batch_size=8,
+        transform=crop,
+        seed=0,
+        workers=os.cpu_count() or 1,
     )
     for _ in range(4):  # until every worker has started
         next(drawn)
@@ -102,21 +93,6 @@ def loader(folder: Path) -> Figure:
     ours = 24 * 8 / (time.perf_counter() - start)
     drawn.close()
     return ours, 2 / _step(bf16=True), "images/s"
-
-
-def label_bytes(_: Path) -> Figure:
-    """Bytes of a 690 x 518 label, and of the same map as 16-bit PNG (level 6)."""
-    values = _map()
-    blob = JpegXl().encode(values, None)
-    return len(blob), len(_png(values)), "bytes"
-
-
-def label_decode(_: Path) -> Figure:
-    """Milliseconds to decode a 690 x 518 label, and the same map from 16-bit PNG."""
-    values = _map()
-    blob, png = JpegXl().encode(values, None), _png(values)
-    ours = seconds(lambda: decode(blob), repeats=50)
-    return ours * 1e3, seconds(lambda: imagecodecs.png_decode(png), repeats=50) * 1e3, "ms"
 
 
 def render(folder: Path) -> Figure:
@@ -133,7 +109,10 @@ def render(folder: Path) -> Figure:
     return frames / times[0], frames / times[1], "frames/s"
 
 
-FIGURES = (label_throughput, student_step, loader, label_bytes, label_decode, render)
+FIGURES = (
+    *(label_throughput, student_step, loader, render),
+    *(image_to_tensor, label_bytes, label_decode, list_million),
+)
 
 
 def main() -> None:
@@ -158,35 +137,6 @@ def main() -> None:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text()) if path.is_file() else []
-
-
-def _photos(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
-    """JPEGs with the detail of photographs: noise at every scale."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        picture = np.zeros((size[1], size[0], 3))
-        for scale in (4, 16, 64):
-            small = rng.uniform(0, 255, (size[1] // scale + 1, size[0] // scale + 1, 3))
-            grown = Image.fromarray(small.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
-            picture += np.asarray(grown) / 3
-        Image.fromarray(picture.astype(np.uint8)).save(folder / f"{number:03d}.jpg", quality=90)
-    return folder
-
-
-def _map() -> np.ndarray:
-    """A disparity map: slanted planes with edges, and the ripple of a network's output."""
-    y, x = np.mgrid[0:1:518j, 0:1:690j]
-    planes = 2 * y + 0.5 * np.floor(4 * x + 2 * np.sin(3 * y)) + 0.2 * np.cos(9 * x)
-    ripple = np.random.default_rng(0).normal(size=(65, 87)).astype(np.float32)
-    grown = Image.fromarray(ripple).resize((690, 518), Image.Resampling.BICUBIC)
-    return (planes + 0.01 * np.asarray(grown)).astype(np.float32)
-
-
-def _png(values: np.ndarray) -> bytes:
-    span = values.max() - values.min()
-    levels = np.round((values - values.min()) / span * 65535).astype(np.uint16)
-    return bytes(imagecodecs.png_encode(levels, level=6))
 
 
 def _step(*, bf16: bool) -> float:
