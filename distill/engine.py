@@ -29,6 +29,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 
 from distill import atomic, checkpoint, optim
+from distill.loading import on_device
 from distill.types import Batch
 from distill.watch import Watch
 
@@ -131,11 +132,7 @@ class Engine:
 
     def place(self, batch: Batch) -> Batch:
         """`batch` with its maps on the device; which samples are labelled stays with the host."""
-        placed: dict[str, Any] = dict(batch)
-        for name in ("image", "target", "valid", "far"):
-            if name in placed:
-                placed[name] = placed[name].to(self._accelerator.device, non_blocking=True)
-        return cast(Batch, placed)
+        return on_device(batch, self._accelerator.device)
 
     def totals(self, update: Sequence[Batch]) -> dict[str, Tensor] | None:
         """How many samples each mean of this update runs over, on all processes together.

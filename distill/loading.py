@@ -11,7 +11,7 @@ import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from distill.job import die_with_parent
 from distill.mixture import Mixture
 from distill.shuffle import hashed
-from distill.types import Batch, Dataset, Sample
+from distill.types import Batch, Dataset, Sample, View, ViewBatch
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 
@@ -119,6 +119,20 @@ def batches(
     return Batches(loader, mixture, transform)
 
 
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """`batch` with its maps on the device; which samples are labelled stays with the host."""
+    placed: dict[str, Any] = dict(batch)
+    for name in ("image", "target", "valid", "far", "K"):
+        if name in placed:
+            placed[name] = placed[name].to(device, non_blocking=True)
+    if "views" in batch:
+        placed["views"] = [
+            {n: v if n == "offset" else v.to(device, non_blocking=True) for n, v in view.items()}  # type: ignore[attr-defined]  # tensors, all others
+            for view in batch["views"]
+        ]
+    return cast(Batch, placed)
+
+
 @dataclass(frozen=True)
 class _Broken:
     """Crosses from a worker in place of a batch, so that the message arrives as it was written."""
@@ -185,6 +199,13 @@ def _collate(drawn: Sequence[_Drawn | _Broken]) -> Batch | _Broken:
     )
     if unread := {key: reason for entry in whole for key, reason in entry.unread.items()}:
         batch["set_aside"] = unread
+    cameras = [sample.K for sample in samples if sample.K is not None]
+    if len(cameras) == len(samples):
+        batch["K"] = torch.stack(cameras)
+    if samples[0].views:
+        batch["views"] = [
+            _view_batch(views) for views in zip(*(s.views for s in samples), strict=True)
+        ]
     targets = [sample.target for sample in samples if sample.target is not None]
     if targets:
         batch["target"] = torch.stack(targets)
@@ -192,6 +213,17 @@ def _collate(drawn: Sequence[_Drawn | _Broken]) -> Batch | _Broken:
         batch["far"] = torch.stack([_far(sample) for sample in samples])
         batch["labelled"] = torch.tensor([not sample.pseudo_label for sample in samples])
     return batch
+
+
+def _view_batch(views: Sequence[View]) -> ViewBatch:
+    unknown = (torch.full((3, 3), torch.nan), torch.full((4, 4), torch.nan))
+    known = [(view.K, view.view_from_sample) for view in views]
+    return ViewBatch(
+        image=torch.stack([view.image for view in views]),
+        K=torch.stack([unknown[0] if K is None else K for K, _ in known]),
+        view_from_sample=torch.stack([unknown[1] if pose is None else pose for _, pose in known]),
+        offset=[view.offset for view in views],
+    )
 
 
 def _mismatch(samples: Sequence[Sample]) -> str | None:
@@ -209,6 +241,11 @@ def _mismatch(samples: Sequence[Sample]) -> str | None:
             return (
                 f"{named[0].key} has a target and {named[1].key} has none; label the images "
                 "first, or draw them in a mixture of their own"
+            )
+        if len(sample.views) != len(first.views):
+            return (
+                f"{first.key} has {len(first.views)} views and {sample.key} {len(sample.views)}; "
+                "draw them in mixtures of their own"
             )
     return None
 

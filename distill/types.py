@@ -74,6 +74,15 @@ class Sample:
     views: tuple[View, ...] = ()
 
 
+class ViewBatch(TypedDict):
+    """The n-th view of each sample of a batch; NaN in `K` and `view_from_sample` where unknown."""
+
+    image: Float[Tensor, "b 3 h w"]
+    K: Float[Tensor, "b 3 3"]
+    view_from_sample: Float[Tensor, "b 4 4"]
+    offset: list[int]
+
+
 class Batch(TypedDict):
     """Samples of one size, stacked; what an objective receives.
 
@@ -81,7 +90,8 @@ class Batch(TypedDict):
     data set does not mark the sky. `space` and `key` have one entry per sample. `labelled` is True
     for samples with rendered or measured truth and False for pseudo-labels. `seed` is for what is
     drawn for the batch as a whole (CutMix). `set_aside` names samples that could not be read and
-    why; others stand in their place.
+    why; others stand in their place. `K` is there when every sample has one, `views` when they have
+    any: one entry for each view of a sample.
     """
 
     key: list[str]
@@ -93,6 +103,8 @@ class Batch(TypedDict):
     labelled: NotRequired[Bool[Tensor, " b"]]
     seed: NotRequired[int]
     set_aside: NotRequired[dict[str, str]]
+    K: NotRequired[Float[Tensor, "b 3 3"]]
+    views: NotRequired[list[ViewBatch]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from distill.loading import Mixture, batches
-from distill.types import Sample, Space
+from distill.types import Sample, Space, View
 
 
 class Numbers:
@@ -168,6 +168,41 @@ def test_a_batch_says_what_its_samples_are(two):
     assert batch["target"][:, 0, 0].tolist() == [int(key[2:]) for key in batch["key"]]
     assert batch["valid"].all()
     assert not batch["far"].any()
+
+
+class Seen(Numbers):
+    """Each sample has two views, of which one knows how the camera moved."""
+
+    views = 2
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        poses = [None, torch.full((4, 4), float(index))]
+        looks = [
+            View(key=f"{sample.key}-{n}", image=sample.image, offset=n, view_from_sample=pose)
+            for n, pose in enumerate(poses)
+        ]
+        return replace(sample, K=torch.full((3, 3), float(index)), views=tuple(looks[: self.views]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_views_and_cameras_are_stacked(workers):
+    (batch,) = drawn(Mixture([(Seen("a", 6), None)]), 1, workers=workers, transform=None)
+    numbers = [int(key[2:]) for key in batch["key"]]
+    assert batch["K"][:, 0, 0].tolist() == numbers
+    still, moved = batch["views"]
+    assert still["offset"] == [0] * 6
+    assert moved["view_from_sample"][:, 0, 0].tolist() == numbers
+    for unknown in (still["view_from_sample"], still["K"], moved["K"]):
+        assert unknown.isnan().all()
+    assert moved["image"].shape == batch["image"].shape
+
+
+def test_views_that_differ_in_number_are_named():
+    fewer = Seen("b", 6)
+    fewer.views = 1
+    with pytest.raises(ValueError, match=r"has \d views and ./\d+ \d; draw them in mixtures"):
+        drawn(Mixture([(Seen("a", 6), 1), (fewer, 1)]), 1, transform=None)
 
 
 def test_unlabelled_images_make_a_batch_without_targets():
