@@ -4,6 +4,7 @@ The rotations and the lidar's place are those of 2011_09_26; nothing is the iden
 """
 
 import math
+from functools import cache
 from pathlib import Path
 
 import imagecodecs
@@ -54,6 +55,7 @@ def cam_from_room(frame: int, camera: int) -> Tensor:
     return pose(move=MOVES[camera]) @ rect_from_room
 
 
+@cache
 def scene(frame: int, camera: int = 2) -> Scene:
     return room_from(H, W, CAMERAS[camera], cam_from_room(frame, camera))
 

@@ -65,6 +65,11 @@ class Calibration:
         """From the GPS/IMU to a rectified camera."""
         return self.cam_from_rect(camera) @ self.rect_from_velo @ self._rigid("imu_to_velo")
 
+    def moved_by_gps(self, camera: int, a: Path, b: Path) -> Float[np.ndarray, "4 4"]:
+        """From a rectified camera at the time of the file `b` to itself at `a`, `imu_from_imu`."""
+        cam_from_imu = self.cam_from_imu(camera)
+        return cam_from_imu @ imu_from_imu(a, b) @ np.linalg.inv(cam_from_imu)
+
     def _rigid(self, name: str) -> Matrix:
         return _rigid(self._read(name, "R", (3, 3)), self._read(name, "T", (3,)))
 
