@@ -23,7 +23,7 @@ class _Files(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        path = self._root / self.path.lstrip("/")
+        path = self._root / self.path.partition("?")[0].lstrip("/")
         if self._trouble.strikes():
             self.send_error(503)
         elif not path.is_file():

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from distill import atomic
 
 VERSION = 1  # of the rows' meaning; another one is listed again
 WORTH = 10_000  # rows; fewer are listed again each time, which is quicker than to ask
+_LEFT = 7 * 86_400  # seconds after which nobody is listing any more
 _ROWS = 65_536  # of a record batch: what listing holds in memory
 _SCHEMA = pa.schema(
     [
@@ -82,7 +84,13 @@ class Manifest:
     def _rows(self) -> pa.Table:
         if self._table is None:
             assert self._path is not None
-            self._table = _mapped(self._path)
+            try:
+                self._table = _mapped(self._path)
+            except FileNotFoundError as error:
+                raise FileNotFoundError(
+                    f"{self._path}: another listing has replaced this one, for what was listed "
+                    "has changed; start the run again"
+                ) from error
         return self._table
 
 
@@ -102,6 +110,9 @@ def kept_or_listed(
         entries: lists, sorted; notes in its argument what `fresh` will need.
         containers: of the entries.
         slow: keep also a short listing, of a source that is far away.
+
+    Raises:
+        FileNotFoundError: on reading in another process, a listing that was replaced meanwhile.
     """
     place = _folder() / hashlib.sha256(f"{VERSION} {source}".encode()).hexdigest()[:32]
     kept = _kept(place, source, containers, fresh)
@@ -113,11 +124,13 @@ def kept_or_listed(
     if not slow and sum(map(len, first)) < WORTH:
         return Manifest(containers, pa.Table.from_batches(first, _SCHEMA))
     try:
-        _write(place, itertools.chain(first, listed), source, state, containers)
+        rows = _write(place, _of_source(itertools.chain(first, listed)), source, state, containers)
+    except _SourceError as error:
+        raise error.error from None
     except OSError as error:
         _log.warning("%s: its listing cannot be kept (%s)", source, error)
         return Manifest(containers, pa.Table.from_batches(_batches(entries({})), _SCHEMA))
-    return Manifest(containers, place / "rows.arrow")
+    return Manifest(containers, rows)
 
 
 def sha256(data: bytes) -> str:
@@ -136,7 +149,7 @@ def _kept(
     fresh: Callable[[Mapping[str, str]], bool],
 ) -> Manifest | None:
     try:
-        text = (place / "source.json").read_text()
+        text = place.with_suffix(".json").read_bytes()
     except OSError:
         return None
     try:
@@ -146,13 +159,28 @@ def _kept(
         if not fresh(said["state"]):
             _log.info("%s has changed and is listed again", source)
             return None
-        found = Manifest(containers, place / "rows.arrow")
+        found = Manifest(containers, place.with_name(said["file"]))
         if len(found) != said["rows"]:
             raise ValueError(f"{len(found)} rows, not {said['rows']}")
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowInvalid) as error:
         _log.warning("%s: damaged (%s); %s is listed again", place, error, source)
         return None
+
+
+class _SourceError(Exception):
+    """Carries the source's error past those of the cache."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _of_source(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from batches
+    except OSError as error:
+        raise _SourceError(error) from error
 
 
 def _write(
@@ -161,23 +189,34 @@ def _write(
     source: str,
     state: Mapping[str, str],
     containers: tuple[str, ...],
-) -> None:
+) -> Path:
+    """The rows' file, named by what is in it: processes may list at once, and none's rows change.
+
+    What says that it holds comes last.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-    try:
-        rows = 0
-        path = str(temporary / "rows.arrow")
-        with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
+    for left in place.parent.glob(f".{place.name}.*/"):  # by a process that was killed
+        if left.stat().st_mtime < time.time() - _LEFT:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+        count = 0
+        path = Path(folder) / "rows"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, _SCHEMA) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-                rows += len(batch)
-        about = {"source": source, "rows": rows, "containers": containers, "state": state}
-        (temporary / "source.json").write_text(json.dumps(about))  # `state` is complete only now
-        with atomic.replacing_folder(place) as folder:
-            for name in ("rows.arrow", "source.json"):
-                (temporary / name).rename(folder / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+                count += len(batch)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        atomic.fsync(path)
+        rows = place.with_name(f"{place.name}-{digest}.arrow")
+        atomic.commit(path, rows)
+    about = {"source": source, "file": rows.name, "rows": count, "containers": containers}
+    about["state"] = state  # complete only now
+    atomic.write_text(place.with_suffix(".json"), json.dumps(about))
+    for old in place.parent.glob(f"{place.name}-*.arrow"):
+        if old != rows:
+            old.unlink(missing_ok=True)
+    return rows
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[pa.RecordBatch]:

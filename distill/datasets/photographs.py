@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +35,9 @@ def open_photographs(source: str | Path, *, name: str = "photos") -> Dataset:
         OSError: it cannot be reached.
     """
     text = str(source)
-    if remote.is_remote(text) or any(sign in text for sign in "*?{"):
-        kind = "parquet" if text.split("?")[0].endswith(".parquet") else "tar"
+    pattern = not Path(text).exists() and any(sign in text for sign in "*?[{")
+    if remote.is_remote(text) or pattern:
+        kind = "parquet" if re.search(r"\.parquet(\?|$)", text) else "tar"
         if text.startswith("hf://") and not text.endswith(".tar"):
             kind = "parquet"
         return _open(kind, text, name)

@@ -79,19 +79,20 @@ def version(place: str) -> str:
 def expand(pattern: str | Path, *, suffix: str) -> list[str]:
     """The files that a pattern names, sorted; those of this machine by their absolute paths.
 
-    `{000..123}` counts, `*` and `?` match what is there, a folder stands for all files below it
-    that end with `suffix`; what is none of these is a file.
+    What is there on this machine is taken as it is called. Else `{000..123}` counts, `*` and `?`
+    match what is there (in a web address `?` starts the query), a folder stands for all files below
+    it that end with `suffix`; what is none of these is a file.
 
     Raises:
         FileNotFoundError: nothing is there.
     """
     found: list[str] = []
     pattern = str(pattern) if is_remote(str(pattern)) else str(Path(pattern).absolute())
-    for one in _counted(pattern):
-        if any(sign in one for sign in "*?["):
+    for one in [pattern] if _is_here(pattern) else _counted(pattern):
+        if not _is_here(one) and any(sign in one for sign in _signs(one)):
             found += _matching(one)
         elif _is_folder(one):
-            found += _matching(f"{one.rstrip('/')}/**/*{suffix}")
+            found += _below(one, suffix)
         else:
             found.append(one)
     if not found:
@@ -102,11 +103,13 @@ def expand(pattern: str | Path, *, suffix: str) -> list[str]:
 def short_names(places: Sequence[str]) -> dict[str, str]:
     """Names in keys: a file's own, with folders in front where that is not enough.
 
+    Of a web address without its query, which may hold a signature that changes.
+
     Raises:
         ValueError: two places cannot be told apart.
     """
     for parts in range(1, 20):
-        names = {place: "/".join(re.split(r"/+", place)[-parts:]) for place in places}
+        names = {place: "/".join(_parts(place)[-parts:]) for place in places}
         if len(set(names.values())) == len(set(places)):
             return names
     raise ValueError(f"{places[0]}: files of one name; give each another")
@@ -125,6 +128,30 @@ def _counted(pattern: str) -> Iterator[str]:
         yield from _counted(pattern[: range_.start()] + rest)
 
 
+def _signs(pattern: str) -> str:
+    return "*" if _is_web(pattern) else "*?["
+
+
+def _parts(place: str) -> list[str]:
+    return re.split(r"/+", place.partition("?")[0] if _is_web(place) else place)
+
+
+def _is_web(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _is_here(place: str) -> bool:
+    return not is_remote(place) and Path(place).exists()
+
+
+def _below(folder: str, suffix: str) -> list[str]:
+    """Hidden files, such as macOS's `._x.tar`, left out."""
+    if is_remote(folder):
+        return _matching(f"{folder.rstrip('/')}/**/*{suffix}")
+    found = _matching(f"{globs.escape(folder)}/**/*")
+    return [path for path in found if path.lower().endswith(suffix)]
+
+
 def _matching(pattern: str) -> list[str]:
     if not is_remote(pattern):
         found = globs.glob(pattern, recursive=True)  # noqa: PTH207 patterns may be absolute
@@ -137,7 +164,9 @@ def _matching(pattern: str) -> list[str]:
 def _is_folder(place: str) -> bool:
     if not is_remote(place):
         return Path(place).is_dir()
-    if Path(place).suffix:  # not asked for what has a file's name: it may cost a list of all
+    if Path(place).suffix and not place.endswith(
+        "/"
+    ):  # not asked for what has a file's name: it may cost a list of all
         return False
     return patiently(place, lambda fs, path: fs.isdir(path))
 

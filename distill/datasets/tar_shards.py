@@ -1,18 +1,16 @@
 """Photographs in tar files, WebDataset's or any other, read where they lie."""
 
-import tarfile
 import zlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-from distill.datasets import images, remote
-from distill.datasets.manifest import Entry, kept_or_listed
+from distill.datasets import images, remote, tar_members
+from distill.datasets.manifest import Entry, Manifest, kept_or_listed
 from distill.types import Sample
 
-_PREFERRED = (".jpg", ".jpeg", ".png", ".webp")  # of several pictures of one sample
+_AT_ONCE = 16  # far shards that are asked for at a time
 _UNPACKED = 1 << 28  # bytes; more is no compressed photograph
 
 
@@ -20,11 +18,10 @@ class TarShards:
     """The images in tar shards, on this machine or far away. Keys: `"<name>/<shard>/<member>"`.
 
     Each shard's headers are read once; from then on an image is one read of exactly its bytes, so
-    that shuffling and resuming are as exact as with files. Of the members that make one WebDataset
-    sample (the same name up to its first dot), the plain `.jpg` is the image, else the plain
-    `.jpeg`, `.png`, `.webp` or another; `.depth.png` and `.seg.png` beside it are not. A name with
-    dots of its own and no plain image beside it is an image, too. Members that are compressed by
-    themselves, as in ImageNet-21K, are unpacked.
+    that shuffling and resuming are as exact as with files. One image is taken of each WebDataset
+    sample (`tar_members`). Members that are compressed by themselves, as in ImageNet-21K, are
+    unpacked. Of far shards each one's listing is kept, so that a listing that was interrupted goes
+    on.
 
     Args:
         shards: a file, a folder, a URL, or a pattern: `{000..123}` counts, `*` matches. Or several.
@@ -86,59 +83,47 @@ class TarShards:
 
 
 def _entries(places: Sequence[str], state: dict[str, str]) -> Iterator[Entry]:
-    for number, place in enumerate(places):
-        state[place] = remote.version(place)
-        members = remote.with_file(place, partial(_members, place=place))
-        for path in sorted(_pictures(members)):
-            yield Entry(number, path, *members[path])
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        near = not any(map(remote.is_remote, places))
+        listed = map(_listed, places) if near else pool.map(_listed_far, places)
+        for number, (place, (version, rows)) in enumerate(zip(places, listed, strict=True)):
+            state[place] = version
+            for row in range(len(rows)):
+                yield rows[row]._replace(container=number)
+
+
+def _listed(place: str) -> tuple[str, Sequence[Entry]]:
+    version = remote.version(place)
+    found = remote.with_file(place, partial(tar_members.photographs, place=place))
+    return version, [Entry(0, *member) for member in found]
+
+
+def _listed_far(place: str) -> tuple[str, Manifest]:
+    """As `_listed`, once."""
+    state: dict[str, str] = {}
+
+    def fresh(kept: Mapping[str, str]) -> bool:
+        state["version"] = remote.version(place)
+        return kept["version"] == state["version"]
+
+    def entries(now: dict[str, str]) -> Sequence[Entry]:
+        now["version"], found = _listed(place)
+        state.update(now)
+        return found
+
+    kept = kept_or_listed(
+        f"tar_shard {place}", fresh=fresh, entries=entries, containers=(place,), slow=True
+    )
+    return state["version"], kept
 
 
 def _fresh(places: Sequence[str], state: Mapping[str, str]) -> bool:
     try:
-        return all(state.get(place) == remote.version(place) for place in places)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            versions = pool.map(remote.version, places)
+            return [state.get(place) for place in places] == list(versions)
     except FileNotFoundError:
         return False
-
-
-def _members(file: Any, *, place: str) -> dict[str, tuple[int, int]]:
-    """Offset and size of each file in a shard, by its path."""
-    found: dict[str, tuple[int, int]] = {}
-    if file.read(2) == b"\x1f\x8b":
-        raise ValueError(f"{place}: is compressed; gunzip it, images compress no further")
-    file.seek(0)
-    try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # or it keeps all headers
-                if not member.isreg():
-                    continue
-                path = member.name.removeprefix("./")
-                if path in found:
-                    raise ValueError(f"{place}: {path} is there twice; pack it again")
-                found[path] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
-        raise ValueError(f"{place}: damaged or no tar file: {error}") from error
-    return found
-
-
-def _pictures(paths: Mapping[str, object]) -> Iterator[str]:
-    """The members that are photographs."""
-    suffixes = images.suffixes_of_images()
-    samples: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in paths:
-        folder, _, base = path.rpartition("/")
-        stem, dot, rest = base.partition(".")
-        hidden = base.startswith(".") or "__MACOSX" in folder.split("/")
-        if not hidden and PurePosixPath(base).suffix.lower() in suffixes:
-            samples[f"{folder}/{stem}"][(dot + rest).lower() + f"\0{path}"] = path
-    for members in samples.values():
-        plain = {name.split("\0")[0]: path for name, path in sorted(members.items())}
-        alone = {name: path for name, path in plain.items() if name in suffixes}
-        if not alone:
-            yield from members.values()
-            continue
-        preferred = [name for name in _PREFERRED if name in alone]
-        yield alone[(preferred or sorted(alone))[0]]
 
 
 def _unpacked(data: bytes, key: str) -> bytes:

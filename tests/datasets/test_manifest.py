@@ -1,8 +1,11 @@
 """A listing is kept, taken again, and made anew where it no longer holds."""
 
+import hashlib
+import itertools
 import logging
 import os
 import pickle
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,7 +63,7 @@ def test_rows_come_back_as_they_were_listed_kept_or_not(cache: Path):
             again[index]
         with pytest.raises(IndexError):
             again.path(index)
-    assert len(list(cache.iterdir())) == 1, "nothing temporary is left"
+    assert len(list(cache.iterdir())) == 2, "nothing temporary is left"
 
 
 def test_a_short_listing_is_not_kept_unless_it_is_slow(cache: Path):
@@ -100,20 +103,22 @@ def test_another_source_or_other_containers_have_listings_of_their_own():
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda place: (place / "rows.arrow").write_bytes(b"nothing"),
-        lambda place: (place / "rows.arrow").write_bytes((place / "rows.arrow").read_bytes()[:900]),
-        lambda place: (place / "rows.arrow").unlink(),
-        lambda place: (place / "source.json").write_text("{"),
-        lambda place: (place / "source.json").write_text('{"source": "sea", "containers": 3}'),
-        lambda place: (place / "source.json").write_text("[]"),
-        lambda place: _other_columns(place / "rows.arrow"),
+        lambda said, rows: rows.write_bytes(b"nothing"),
+        lambda said, rows: rows.write_bytes(rows.read_bytes()[:900]),
+        lambda said, rows: rows.unlink(),
+        lambda said, rows: said.write_text("{"),
+        lambda said, rows: said.write_text('{"source": "sea", "containers": 3}'),
+        lambda said, rows: said.write_text("[]"),
+        lambda said, rows: said.write_bytes(b"\xff"),
+        lambda said, rows: said.write_text(said.read_text().replace('"rows": 20', '"rows": 21')),
+        lambda said, rows: _other_columns(rows),
     ],
 )
 def test_a_damaged_listing_is_never_trusted(cache: Path, caplog, spoil):
     source = Source()
     before = rows(source.open())
-    [place] = cache.iterdir()
-    spoil(place)
+    [said], [listing] = cache.glob("*.json"), cache.glob("*.arrow")
+    spoil(said, listing)
     with caplog.at_level(logging.WARNING):
         assert rows(source.open()) == before
     assert source.listed == 2
@@ -136,6 +141,55 @@ def test_where_nothing_can_be_kept_it_is_said_and_works(cache: Path, caplog):
         found = source.open()
     assert "its listing cannot be kept" in caplog.text
     assert rows(found) == list(source.entries({}))
+
+
+def test_an_error_of_the_source_is_not_taken_for_one_of_the_cache(cache: Path, caplog):
+    def entries(_: dict[str, str]):
+        yield from (Entry(0, f"{n:03d}.jpg", 0, 0) for n in range(20))
+        raise OSError("the sea is gone")
+
+    with caplog.at_level(logging.WARNING), pytest.raises(OSError, match="the sea is gone"):
+        kept_or_listed("sea", fresh=lambda _: True, entries=entries, containers=("a",))
+    assert not caplog.text
+    assert not list(cache.iterdir())
+
+
+def test_processes_that_list_at_once_do_not_disturb_each_other(cache: Path):
+    source, other = Source(), Source()
+    entries = source.entries
+
+    def meanwhile(state: dict[str, str]):
+        yield from itertools.islice(entries({}), 15)
+        other.open()
+        yield from itertools.islice(entries(state), 15, None)
+
+    source.entries = meanwhile  # type: ignore[method-assign]
+    assert rows(source.open()) == list(entries({}))
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_rows_are_never_exchanged_under_who_uses_them(cache: Path):
+    source = Source()
+    before = pickle.dumps(source.open())
+    source.open()  # the same rows, whoever lists them
+    assert rows(pickle.loads(before)) == list(source.entries({}))
+    source.tide, source.rows = "high", 21
+    source.open()
+    with pytest.raises(FileNotFoundError, match="another listing has replaced this one"):
+        pickle.loads(before)[3]
+    assert len(list(cache.iterdir())) == 2, "the old one is gone"
+
+
+def test_what_a_killed_process_left_is_removed_after_a_while(cache: Path):
+    place = hashlib.sha256(f"{manifest.VERSION} sea".encode()).hexdigest()[:32]
+    for name, age in (("old", 8), ("new", 1)):
+        left = cache / f".{place}.{name}"
+        left.mkdir(parents=True)
+        (left / "rows").touch()
+        then = time.time() - age * 86_400
+        os.utime(left, times=(then, then))
+    Source().open()
+    assert {path.name for path in cache.iterdir() if path.is_dir()} == {f".{place}.new"}
 
 
 def test_a_kept_listing_is_small_to_pickle():

@@ -138,6 +138,9 @@ def test_forms_that_users_have(tmp_path: Path):
     pq.write_table(table, tmp_path / "parquet" / "train-00000-of-00001.parquet")
     assert isinstance(open_photographs(tmp_path / "parquet"), ParquetImages)
     assert len(open_photographs(str(tmp_path / "parquet" / "*.parquet"))) == 3
+    assert len(open_photographs(str(tmp_path / "parquet" / "train-?????-of-00001.parquet"))) == 3
+    write(tmp_path / "a [b] {1..2}?", {"c.jpg": jpeg()})
+    assert isinstance(open_photographs(tmp_path / "a [b] {1..2}?"), ImageFolder)
     clip = video(tmp_path / "videos" / "a.MP4")
     assert isinstance(open_photographs(clip), VideoFrames)
     tar(tmp_path / "shards" / "x-000000.tar", {"a.jpg": jpeg()})

@@ -17,7 +17,7 @@ from range_server import serving
 from scenes import ball, pinhole, room
 from webdataset.compat import WebDataset
 
-from distill.datasets import remote, tar_shards
+from distill.datasets import remote, tar_members, tar_shards
 from distill.datasets.tar_shards import TarShards
 
 H, W = 24, 40
@@ -92,6 +92,29 @@ def test_webdataset_sees_the_same_samples(tmp_path: Path):
     assert images == [shards.encoded(n) for n in range(3)]
 
 
+def test_maps_are_never_photographs(tmp_path: Path):
+    names = ["a.rgb.jpg", "a.depth.png", "b.seg.png", "b.Mask.PNG", "c/depth.png", "d.1.5.jpg"]
+    path = write_tar(tmp_path / "a.tar", [(name, b"x") for name in names])
+    found = [key.removeprefix("photos/a.tar/") for key in keys(TarShards(path))]
+    assert found == ["a.rgb.jpg", "c/depth.png", "d.1.5.jpg"]
+
+
+def test_keys_are_clean(tmp_path: Path):
+    path = write_tar(tmp_path / "a.tar", [("/abs//./a.jpg", jpeg()), ("b/../c.json", b"{}")])
+    with pytest.raises(ValueError, match=r"a\.tar: the name 'b/\.\./c\.json' leads out of it"):
+        TarShards(path)
+    write_tar(path, [("/abs//./a.jpg", jpeg())])
+    assert keys(TarShards(path)) == ["photos/a.tar/abs/a.jpg"]
+    assert TarShards(path).encoded(0) == jpeg()
+    write_tar(path, [("a.jpg", b"1"), ("a.JPG", b"2")])
+    with pytest.raises(ValueError, match=r"a\.tar: a\.jpg and a\.JPG are one image"):
+        TarShards(path)
+    with tarfile.open(path, "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("é.jpg"))
+    with pytest.raises(ValueError, match=r"a\.tar: the name '.udce9\.jpg' is not UTF-8"):
+        TarShards(path)
+
+
 def test_names_with_dots_of_their_own_are_images_each(tmp_path: Path):
     names = ["v1.5_0001.jpg", "v1.5_0002.jpg", "n01440764_18.JPEG", "._hidden.jpg", "notes.txt"]
     names += ["__MACOSX/a.jpg", "long/" * 30 + "name.jpg"]
@@ -111,9 +134,17 @@ def test_long_names_and_links(tmp_path: Path, form: int):
         folder = tarfile.TarInfo("d.jpg")
         folder.type = tarfile.DIRTYPE
         tar.addfile(folder)
+        again = tarfile.TarInfo("0.jpg")  # another name of the first, as tar stores hard links
+        again.type, again.linkname = tarfile.LNKTYPE, long
+        tar.addfile(again)
     shards = TarShards(path)
-    assert keys(shards) == [f"photos/a.tar/{long}"]
-    assert shards.encoded(0) == jpeg()
+    assert keys(shards) == ["photos/a.tar/0.jpg", f"photos/a.tar/{long}"]
+    assert shards.encoded(0) == shards.encoded(1) == jpeg()
+    with tarfile.open(path, "a") as tar:
+        again.name, again.linkname = "1.jpg", "gone.jpg"
+        tar.addfile(again)
+    with pytest.raises(ValueError, match=r"a\.tar: 1\.jpg links to gone\.jpg, which is not before"):
+        TarShards(path)
 
 
 def test_members_that_are_compressed_by_themselves(tmp_path: Path, monkeypatch):
@@ -135,6 +166,10 @@ def test_patterns(tmp_path: Path):
     counted = TarShards(str(tmp_path / "shard-{000002..000010}.tar"))
     assert len(counted) == 9
     assert len(TarShards(str(tmp_path / "shard-00000?.tar"))) == 10
+    for odd in ("a [b]", "c*d", "e{1..2}", "F.TAR"):  # is what it is called, first of all
+        place = write_tar(tmp_path / odd / "x.TAR", [("a.jpg", b"x")])
+        write_tar(tmp_path / odd / "._x.tar", [("b.jpg", b"x")])
+        assert keys(TarShards(place)) == keys(TarShards(place.parent)) == ["photos/x.TAR/a.jpg"]
     assert len(TarShards([tmp_path / "shard-000000.tar", tmp_path / "shard-000001.tar"])) == 2
     with pytest.raises(FileNotFoundError, match=r"shard-000012\.tar"):
         TarShards(str(tmp_path / "shard-{000010..000012}.tar"))
@@ -154,9 +189,13 @@ def test_shards_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
 def test_damage_names_the_shard(tmp_path: Path):
     whole = write_tar(tmp_path / "a.tar", [("1.jpg", jpeg()), ("2.jpg", jpeg())]).read_bytes()
     path = tmp_path / "b.tar"
-    cut = 512 + len(jpeg()) // 2
+    cut, second = 512 + len(jpeg()) // 2, 512 + -(-len(jpeg()) // 512) * 512
     for data, words in (
         (whole[:cut], "unexpected end of data"),
+        (whole[:second], f"cut off at byte {second}, the end mark is missing"),
+        (whole[: second + 99], f"damaged at byte {second}"),
+        (whole[:second] + b"?" + whole[second + 1 :], f"damaged at byte {second}"),
+        (whole + whole, "several archives in one"),
         (b"", "empty"),
         (b"nothing" * 100, "header"),
         (gzip.compress(whole), "is compressed; gunzip it"),
@@ -166,6 +205,12 @@ def test_damage_names_the_shard(tmp_path: Path):
             TarShards(path)
     write_tar(path, [("1.jpg", b"x"), ("2.jpg", b"x"), ("1.jpg", b"y")])
     with pytest.raises(ValueError, match=r"b\.tar: 1\.jpg is there twice"):
+        TarShards(path)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        holes = tarfile.TarInfo("1.jpg")
+        holes.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": "9"}
+        tar.addfile(holes)
+    with pytest.raises(ValueError, match=r"b\.tar: 1\.jpg is sparse; pack it without --sparse"):
         TarShards(path)
     write_tar(path, [("notes.txt", b"x")])
     with pytest.raises(ValueError, match="photos: no image in 1 shards"):
@@ -203,6 +248,39 @@ def test_over_http_an_image_is_one_read_of_its_bytes(tmp_path: Path):
         before = trouble.bytes_sent
         assert keys(TarShards(f"{address}/a.tar")) == keys(shards)
         assert trouble.bytes_sent == before, "the listing is kept"
+
+
+def test_over_http_a_query_is_no_pattern_and_no_part_of_keys(tmp_path: Path):
+    write_tar(tmp_path / "sa_000020.tar", [("1.jpg", jpeg())])
+    with serving(tmp_path) as (address, _):
+        shards = TarShards([f"{address}/sa_000020.tar?oh=[A]&oe=1"])
+        assert keys(shards) == ["photos/sa_000020.tar/1.jpg"]
+        assert shards.encoded(0) == jpeg()
+
+
+def test_a_listing_that_was_interrupted_goes_on(tmp_path: Path, hurry, monkeypatch):
+    for number in range(3):
+        write_tar(tmp_path / f"{number}.tar", [(f"{number}.jpg", jpeg())])
+    last = (tmp_path / "2.tar").rename(tmp_path / "later")
+    listed = []
+    photographs = tar_members.photographs
+    monkeypatch.setattr(
+        tar_members,
+        "photographs",
+        lambda file, place: listed.append(place) or photographs(file, place),
+    )
+    with serving(tmp_path) as (address, _):
+        with pytest.raises(FileNotFoundError):
+            TarShards(f"{address}/{{0..2}}.tar")
+        assert sorted(listed) == [f"{address}/0.tar", f"{address}/1.tar"]
+        last.rename(tmp_path / "2.tar")
+        shards = TarShards(f"{address}/{{0..2}}.tar")
+        assert listed[2:] == [f"{address}/2.tar"]
+        assert keys(shards) == [f"photos/{n}.tar/{n}.jpg" for n in range(3)]
+        write_tar(tmp_path / "1.tar", [("1.jpg", jpeg()), ("4.jpg", jpeg(1))])
+        again = TarShards(f"{address}/{{0..2}}.tar")
+        assert listed[3:] == [f"{address}/1.tar"]
+        assert again.encoded(2) == jpeg(1)
 
 
 def test_over_http_workers_read_for_themselves(tmp_path: Path):
