@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from distill.datasets.da2k import Da2k
+from distill.datasets.ddad import Ddad
 from distill.datasets.diode import Diode
 from distill.datasets.eth3d import Eth3d
+from distill.datasets.kitti import Kitti
+from distill.datasets.middlebury import Middlebury
 from distill.datasets.nyu import Nyu
 from distill.datasets.rgb_depth_folder import RgbDepthFolder
 from distill.datasets.scannet import ScanNet
+from distill.datasets.sintel import Sintel
 from distill.evaluation import house, published
 from distill.evaluation.protocols import Protocol
 from distill.types import Dataset
@@ -80,6 +85,13 @@ def find(name: str) -> Benchmark:
     raise ValueError(f"no benchmark named {name!r}; there are {known}")
 
 
+def _kitti(root: Path) -> Dataset:
+    """KITTI's own folders, or image and depth pairs that were copied out of them."""
+    if (root / "rgb").is_dir():
+        return RgbDepthFolder(root, name="kitti")
+    return Kitti(root, split="eigen_benchmark", truth="annotated")
+
+
 def _on(
     open_set: Callable[[Path], Dataset], layout: str, protocols: Mapping[str, Protocol]
 ) -> tuple[Benchmark, ...]:
@@ -112,7 +124,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         name="kitti",
-        open=partial(RgbDepthFolder, name="kitti"),
+        open=_kitti,
         protocol=published.KITTI_DISPARITY,
         other_list=published.KITTI_DISPARITY.on_other_images(
             "KITTI images that are not the list of 652, lidar truth"
@@ -129,7 +141,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         },
     ),
     *_on(
-        partial(RgbDepthFolder, name="kitti"),
+        _kitti,
         _KITTI_LAYOUT,
         {
             "kitti-depth": published.KITTI_DEPTH,
@@ -137,6 +149,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
             "kitti-median": published.KITTI_FULL_MEDIAN,
             **_moge("kitti", house.KITTI),
         },
+    ),
+    *_on(
+        partial(Kitti, split="eigen", truth="velodyne"),
+        "KITTI raw's folders by date, as they are unpacked",
+        {"kitti-eigen-median": published.KITTI_EIGEN_MEDIAN},
     ),
     *_on(
         Nyu,
@@ -173,4 +190,29 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "SCAN/color/N.jpg and SCAN/depth/N.png, and the list of the 800",
         {"scannet-depth": published.SCANNET_DEPTH},
     ),
+    *_on(
+        Sintel,
+        "training/final, training/depth and training/camdata_left, as they are unpacked",
+        {
+            "sintel": house.SINTEL_DISPARITY,
+            "sintel-metric": published.SINTEL_METRIC,
+            **_moge("sintel", house.SINTEL),
+            "sintel-boundaries": house.boundaries(house.SINTEL),
+            "sintel-boundaries-metric": house.SINTEL_BOUNDARIES,
+        },
+    ),
+    *_on(
+        Ddad,
+        "ddad_train_val, as it is unpacked",
+        {"ddad-metric": published.DDAD_METRIC, **_moge("ddad", house.DDAD)},
+    ),
+    *_on(
+        Middlebury,
+        "the scenes' folders, as they are unpacked",
+        {
+            "middlebury-metric": published.MIDDLEBURY_METRIC,
+            **_moge("middlebury", house.MIDDLEBURY),
+        },
+    ),
+    *_on(Da2k, "images and annotations.json of DA-2K", {"da2k": published.DA2K_PAIRS}),
 )
