@@ -42,6 +42,13 @@ def write(
     return scenes
 
 
+def camera(dataset: VideoSequence, index: int) -> list[float]:
+    K = dataset[index].K
+    assert K is not None
+    assert [K[i, j].item() for i, j in ((0, 1), (1, 0), (2, 0), (2, 1), (2, 2))] == [0, 0, 0, 0, 1]
+    return [K[i, j].item() for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))]
+
+
 def numbers(dataset: VideoSequence) -> list[int]:
     return [int(Path(dataset.key(i)).stem.split("_")[-1]) for i in range(len(dataset))]
 
@@ -61,9 +68,17 @@ def test_the_contract(tmp_path):
         "walks/b/frame_9.png",
         "walks/b/frame_10.png",
     ]
-    assert torch.equal(dataset[0].K, K)
-    assert dataset[1].K[0].tolist() == [31, 0, 18]
-    assert dataset[1].K[1].tolist() == [0, 32, 9]
+    assert camera(dataset, 0) == [35, 36.5, 18.5, 9.5]
+    assert camera(dataset, 1) == [31, 32, 18, 9]
+
+
+def test_the_nearest_intrinsics_hold_and_given_ones_before_all(tmp_path):
+    write(tmp_path / "a/b", range(3))
+    (tmp_path / "intrinsics.txt").write_text("1 2 3 4")
+    assert camera(VideoSequence(tmp_path), 0) == [1, 2, 3, 4]
+    (tmp_path / "a/b/intrinsics.txt").write_text("5 6 7 8")
+    assert camera(VideoSequence(tmp_path), 0) == [5, 6, 7, 8]
+    assert camera(VideoSequence(tmp_path, intrinsics=(9.0, 9.0, 1.0, 2.0)), 0) == [9, 9, 1, 2]
 
 
 @pytest.mark.parametrize("offsets", [(-1, 1), (1, -1), (2,), (-2, 1, 3), ()])
@@ -80,6 +95,7 @@ def test_views_are_the_frames_that_many_behind(offsets, tmp_path):
             assert view.key == f"video_sequence/{there:06d}.png"
             assert (view.image - seen(there).image).abs().max() < 0.003
             assert (view.image - seen(there - 1).image).abs().mean() > 0.01
+            assert view.K is not None
             assert torch.equal(view.K, K)
             assert view.view_from_sample is None
 
