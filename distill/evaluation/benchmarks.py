@@ -15,6 +15,7 @@ from distill.datasets.da2k import Da2k
 from distill.datasets.ddad import Ddad
 from distill.datasets.diode import Diode
 from distill.datasets.eth3d import Eth3d
+from distill.datasets.ibims import Ibims
 from distill.datasets.kitti import Kitti
 from distill.datasets.middlebury import Middlebury
 from distill.datasets.nyu import Nyu
@@ -205,6 +206,16 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         Ddad,
         "ddad_train_val, as it is unpacked",
         {"ddad-metric": published.DDAD_METRIC, **_moge("ddad", house.DDAD)},
+    ),
+    *_on(
+        Ibims,
+        "ibims1_core_raw or ibims1_core_mat, as they are unpacked",
+        {
+            "ibims-metric": house.IBIMS_METRIC,
+            **_moge("ibims", house.IBIMS),
+            "ibims-boundaries": house.boundaries(house.IBIMS),
+            "ibims-boundaries-metric": house.IBIMS_BOUNDARIES,
+        },
     ),
     *_on(
         Middlebury,
