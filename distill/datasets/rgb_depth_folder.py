@@ -1,11 +1,15 @@
-"""Two folders, images and 16-bit depth PNGs of the same names: KITTI's form, and many others'."""
+"""Images and depth maps as pairs of files: KITTI's form, and that of most people's own data."""
 
+import re
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from distill.datasets import depth_maps, images
+from distill.datasets import depth_files, depth_maps, images
 from distill.types import Sample
+
+_KITTI = 256.0
 
 
 class RgbDepthFolder:
@@ -14,13 +18,18 @@ class RgbDepthFolder:
     Args:
         root: the folder that holds both.
         name: of the data set.
-        rgb: folder of images, any format.
-        depth: folder of 16-bit PNGs, depth along the optical axis; 0 where nothing was measured.
-        units_per_metre: of the PNGs: 256 for KITTI, 1000 for millimetres.
+        rgb: folder of images, any format; or a pattern such as `*/rgb_*` (the suffix left out),
+            of which `*` stands for a part of one name: the same parts make a pair.
+        depth: folder of depth maps, or a pattern; along the optical axis, 16-bit PNG or any other
+            form of `depth_files`. 0, negative and not finite numbers are no measurement.
+        units_per_metre: 256 for KITTI, 1000 for millimetres. None: 256 for integers, and floats
+            are metres.
+        invalid: numbers, as stored, that are no measurement either, such as 65535.
+        allow_8bit: take depth of 8 bits, too: at most 256 levels, from which little is learnt.
 
     Raises:
         FileNotFoundError: a folder is missing.
-        ValueError: the folders do not pair up, or `units_per_metre` is not positive.
+        ValueError: the files do not pair up, or `units_per_metre` is not positive.
     """
 
     def __init__(
@@ -30,20 +39,24 @@ class RgbDepthFolder:
         name: str,
         rgb: str = "rgb",
         depth: str = "depth",
-        units_per_metre: float = 256.0,
+        units_per_metre: float | int | None = None,
+        invalid: Collection[float | int] = (),
+        allow_8bit: bool = False,
     ) -> None:
-        if not units_per_metre > 0:
+        if units_per_metre is not None and not units_per_metre > 0:
             raise ValueError(f"{name}: units_per_metre must be positive, got {units_per_metre}")
         self.root, self.name, self.units_per_metre = root, name, units_per_metre
-        pictures, depths = _by_stem(root / rgb), _by_stem(root / depth)
+        self.invalid, self.allow_8bit = tuple(invalid), allow_8bit
+        pictures = _found(root, rgb, images.suffixes_of_images())
+        depths = _found(root, depth, depth_files.suffixes())
         alone = sorted(pictures.keys() ^ depths.keys())
         if alone or not pictures:
-            first = f", first {alone[0]!r}" if alone else ""
+            first = f", first {'/'.join(alone[0])!r}" if alone else ""
             raise ValueError(
                 f"{name}: {len(pictures)} images in {root / rgb} and {len(depths)} depth maps in "
                 f"{root / depth}, {len(alone)} without a partner{first}; names must pair up"
             )
-        self._pairs = [(f"{rgb}/{pictures[s]}", f"{depth}/{depths[s]}") for s in sorted(pictures)]
+        self._pairs = [(pictures[part], depths[part]) for part in sorted(pictures)]
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -53,23 +66,58 @@ class RgbDepthFolder:
         return f"{self.name}/{self._pairs[index][0]}"
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one pair; `valid` where the stored number is not 0 and at least a millimetre.
+        """Read one pair; `valid` where there is a measurement of at least a millimetre.
 
         Raises:
-            ValueError: a file is damaged, no 16-bit PNG, or image and depth differ in size.
+            ValueError: a file is damaged, the depth has 8 bits, or differs in size.
         """
         rgb, depth = self._pairs[index]
-        stored = depth_maps.read_png16(self.root / depth)
-        metres = (stored / self.units_per_metre).astype(np.float32)
+        stored = depth_files.read_stored(self.root / depth)
+        if stored.dtype.itemsize == 1 and not self.allow_8bit:
+            raise ValueError(
+                f"{self.root / depth}: expected 16-bit grey or floats, got 8 bits: export the "
+                "numbers, or pass allow_8bit=True"
+            )
+        units = self.units_per_metre or (_KITTI if stored.dtype.kind in "iu" else 1.0)
+        metres = (stored / units).astype(np.float32)
         image = images.read_image(self.root / rgb)
-        return depth_maps.depth_sample(self.key(index), image, metres, stored > 0)
+        valid = (stored > 0) & ~np.isin(stored, self.invalid)
+        return depth_maps.depth_sample(self.key(index), image, metres, valid)
 
 
-def _by_stem(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for path in images.list_images(folder):
-        stem = str(PurePosixPath(path).with_suffix(""))
-        if stem in found:
-            raise ValueError(f"{folder}: {found[stem]} and {path} have one name; remove one")
-        found[stem] = path
+def matcher(pattern: str) -> Callable[[str], tuple[str, ...] | None]:
+    """What the stars of `pattern` stand for in a path without suffix; None where it does not fit.
+
+    A folder stands for all that lies below it.
+    """
+    if "*" not in pattern:
+        folder = f"{pattern}/" if pattern not in ("", ".") else ""
+        return lambda path: (path.removeprefix(folder),) if path.startswith(folder) else None
+    parts = (re.escape(part) for part in pattern.split("*"))
+    fits = re.compile("([^/]*)".join(parts)).fullmatch
+
+    def match(path: str) -> tuple[str, ...] | None:
+        found = fits(path)
+        return found.groups() if found else None
+
+    return match
+
+
+def _found(root: Path, pattern: str, suffixes: Iterable[str]) -> dict[tuple[str, ...], str]:
+    """Relative paths by what the pattern's stars stand for."""
+    literal = [part for part in pattern.split("/") if part]
+    if "*" in pattern:
+        literal = literal[: next(i for i, part in enumerate(literal) if "*" in part)]
+    folder, match, ends = root.joinpath(*literal), matcher(pattern), tuple(suffixes)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; name the one that holds it with --data")
+    found: dict[tuple[str, ...], str] = {}
+    for path in depth_files.files_below(folder, of=root):
+        part = match(str(PurePosixPath(path).with_suffix("")))
+        if part is None or not path.lower().endswith(ends):
+            continue
+        if part in found:
+            names = " and ".join(sorted(Path(p).name for p in (found[part], path)))
+            raise ValueError(f"{folder}: {names} have one name; remove one")
+        found[part] = path
     return found

@@ -94,5 +94,59 @@ def test_units_and_files_are_checked(tmp_path):
     with pytest.raises(ValueError, match=r"k/rgb/a\.png: depth \(3, 4\) but image \(20, 32\)"):
         _ = RgbDepthFolder(tmp_path, name="k")[0]
     (tmp_path / "depth/a.png").write_bytes((tmp_path / "rgb/a.png").read_bytes())
-    with pytest.raises(ValueError, match=r"a\.png: expected 16-bit grey, got 8 bits"):
+    with pytest.raises(ValueError, match=r"a\.png: a picture in colour"):
         _ = RgbDepthFolder(tmp_path, name="k")[0]
+
+
+def test_eight_bits_are_refused_unless_asked_for(tmp_path):
+    write(tmp_path, "a.png", room(H, W, K), units=256, rgb="rgb", depth="depth")
+    Image.fromarray(np.full((H, W), 20, np.uint8)).save(tmp_path / "depth/a.png")
+    with pytest.raises(ValueError, match=r"a\.png: expected 16-bit grey or floats, got 8 bits"):
+        _ = RgbDepthFolder(tmp_path, name="k")[0]
+    sample = RgbDepthFolder(tmp_path, name="k", allow_8bit=True, units_per_metre=10)[0]
+    assert sample.target is not None
+    assert (sample.target == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("rgb", "depth", "place"),
+    [
+        ("*/rgb/*", "*/depth/*", "{scene}/{kind}/{number}"),
+        ("rgb/*/*", "depth/*/*", "{kind}/{scene}/{number}"),
+        ("*_rgb", "*_depth", "{scene}_{number}_{kind}"),
+        ("*/rgb_*", "*/depth_*", "{scene}/{kind}_{number}"),
+    ],
+)
+def test_pairs_by_pattern_in_floats(rgb, depth, place, tmp_path):
+    scenes = {}
+    for scene, number, truth in (("a", "01", room(H, W, K)), ("b", "01", ball(H, W, K))):
+        image, numbers = (
+            tmp_path / place.format(scene=scene, number=number, kind=kind)
+            for kind in ("rgb", "depth")
+        )
+        for path in (image, numbers):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        Image.fromarray(pixels).save(f"{image}.png")
+        np.save(f"{numbers}.npy", truth.depth.nan_to_num(nan=-1).numpy().astype(np.float32))
+        scenes[f"k/{image.relative_to(tmp_path).as_posix()}.png"] = truth
+    check_dataset(
+        lambda: RgbDepthFolder(tmp_path, name="k", rgb=rgb, depth=depth),
+        scenes,
+        space=Space.METRIC_DEPTH,
+    )
+
+
+def test_a_number_can_be_called_invalid(tmp_path):
+    write(tmp_path, "a.png", ball(H, W, K), units=256, rgb="rgb", depth="depth")
+    stored = np.full((H, W), 65535, np.uint16)
+    stored[0, 0] = 256
+    (tmp_path / "depth/a.png").write_bytes(imagecodecs.png_encode(stored))
+    sample = RgbDepthFolder(tmp_path, name="k", invalid=(65535,))[0]
+    assert sample.valid is not None
+    assert sample.valid.nonzero().tolist() == [[0, 0]]
+
+
+def test_a_pattern_whose_folder_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        RgbDepthFolder(tmp_path, name="k", rgb="nowhere/*_rgb", depth="*_depth")

@@ -1,0 +1,185 @@
+"""One depth raster from a file of any form, as it is stored.
+
+For data that nobody has described: what the numbers mean is not decided here.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from distill.datasets import depth_maps, images
+
+_CHANNELS = ("Z", "R", "Y", "V", "depth.Z")  # of OpenEXR files with several
+_ARRAYS = ("depth", "dataset", "depths", "disparity")  # of files with several
+_SINTEL = 202021.25  # the tag of a .dpt file
+
+
+def read_stored(path: Path) -> NDArray[Any]:
+    """The numbers of a depth file, (h, w), in the type in which they are stored.
+
+    PNG of 8 or 16 bits, JPEG, WebP, BMP, TIFF, `.npy`, `.npz`, HDF5, OpenEXR, PFM and Sintel's
+    `.dpt`. A colour picture whose channels are equal is a grey one.
+
+    Raises:
+        ValueError: it is damaged, of no such form, or holds no single map; a coloured picture of
+            depth has lost its numbers.
+        FileNotFoundError: there is no such file.
+        ImportError: an EXR file, without the extra `[data]`.
+    """
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise ValueError(f"{path}: no depth is read from {path.suffix!r}, only {suffixes()}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    return _one_map(read(path), path)
+
+
+def suffixes() -> tuple[str, ...]:
+    """What names of depth files may end with, in lower case."""
+    return tuple(_READERS)
+
+
+def files_below(folder: Path, *, of: Path | None = None) -> Iterator[str]:
+    """Posix paths of all files below `folder`, relative to `of` (itself by default), in order.
+
+    Hidden ones and `__MACOSX` are left out; links to folders are followed, never in a circle.
+    """
+    prefix = "" if of is None else folder.relative_to(of).as_posix() + "/"
+    yield from _walk(folder, "" if prefix == "./" else prefix, ())
+
+
+def is_16_bit_png(path: Path) -> bool:
+    """Whether the header says a grey PNG of 16 bits; False for whatever cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(26)
+    except OSError:
+        return False
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:26] == b"\x10\x00"
+
+
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        return
+    with os.scandir(folder) as entries:
+        found = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
+    for name, is_folder in found:
+        if not is_folder:
+            yield prefix + name
+        elif name != "__MACOSX":
+            yield from _walk(folder / name, f"{prefix}{name}/", (*above, identity))
+
+
+def _one_map(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+        array = array.squeeze(0 if array.shape[0] == 1 else 2)
+    if array.ndim == 3 and array.shape[2] in (3, 4) and _is_grey(array):
+        array = array[..., 0]
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        raise ValueError(
+            f"{path}: a picture in colour, {array.shape}; depth has one number a pixel, which a "
+            "colour map loses: export the numbers"
+        )
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
+        raise ValueError(f"{path}: holds {array.dtype} {array.shape}, not one map of numbers")
+    return array
+
+
+def _is_grey(array: NDArray[Any]) -> bool:
+    return bool((array[..., 0] == array[..., 1]).all() and (array[..., 0] == array[..., 2]).all())
+
+
+def _png(path: Path) -> NDArray[Any]:
+    return depth_maps.read_png16(path) if is_16_bit_png(path) else _picture(path)
+
+
+def _picture(path: Path) -> NDArray[Any]:
+    """Eight bits, as they lie in the file: what belongs to a depth map is never turned."""
+    try:
+        with Image.open(path, formats=images.FORMATS) as image:
+            images.check_size(str(path), *image.size)
+            return np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: damaged, or not an image: {error}") from error
+
+
+def _tiff(path: Path) -> NDArray[Any]:
+    try:
+        with Image.open(path, formats=("TIFF",)) as image:
+            images.check_size(str(path), *image.size)
+        return np.asarray(imagecodecs.tiff_decode(path.read_bytes(), index=0))
+    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: damaged TIFF: {error}") from error
+
+
+def _npz(path: Path) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _chosen({name: file[name] for name in file.files}, path)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
+
+
+def _hdf5(path: Path) -> NDArray[Any]:
+    found: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, entry: Any) -> None:
+        if isinstance(entry, h5py.Dataset) and len(entry.shape) in (2, 3):
+            found[name] = entry
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            file.visititems(visit)
+            return np.asarray(_chosen(found, path)[()])
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path}: damaged or no HDF5 file: {error}") from error
+
+
+def _chosen(arrays: Mapping[str, Any], path: Path) -> Any:
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    for name in _ARRAYS:
+        if name in arrays:
+            return arrays[name]
+    raise ValueError(f"{path}: which array is the depth? It holds {sorted(arrays)}; keep one")
+
+
+def _exr(path: Path) -> NDArray[Any]:
+    for channel in _CHANNELS[:-1]:
+        try:
+            return depth_maps.read_exr(path, channel=channel)
+        except ValueError as error:
+            if "no channel" not in str(error):
+                raise
+    return depth_maps.read_exr(path, channel=_CHANNELS[-1])
+
+
+def _dpt(path: Path) -> NDArray[Any]:
+    data = path.read_bytes()
+    head = np.frombuffer(data[:12].ljust(12, b"\0"), "<i4")
+    width, height = int(head[1]), int(head[2])
+    if head[:1].view("<f4")[0] != _SINTEL or len(data) != 12 + 4 * width * height:
+        raise ValueError(f"{path}: no .dpt file, or cut off ({len(data)} bytes)")
+    return np.frombuffer(data, "<f4", offset=12).reshape(height, width)
+
+
+_READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
+    ".png": _png,
+    **dict.fromkeys((".jpg", ".jpeg", ".webp", ".bmp"), _picture),
+    **dict.fromkeys((".tif", ".tiff"), _tiff),
+    **dict.fromkeys((".h5", ".hdf5"), _hdf5),
+    ".npy": depth_maps.read_npy,
+    ".npz": _npz,
+    ".exr": _exr,
+    ".pfm": depth_maps.read_pfm,
+    ".dpt": _dpt,
+}
