@@ -13,6 +13,8 @@ import imagecodecs
 import numpy as np
 import pytest
 
+from distill.datasets.kitti import Kitti
+from distill.datasets.kitti_raw import KittiRaw
 from distill.worlds.drives import Drive, DriveJob
 from distill.worlds.write_kitti_raw import world_from_velo
 
@@ -187,3 +189,49 @@ def test_other_parameters_are_refused(rendered: Path):
 def test_senseless_fields_are_named(field: str, value: float):
     with pytest.raises(ValueError, match=f"{field} is {value}"):
         replace(JOB, **{field: value})
+
+
+def test_kitti_raw_reads_them(rendered: Path):
+    """Both cameras of the frame in the middle: pictures, K, poses by GPS and by calibration."""
+    dataset = KittiRaw(rendered, split="drives", stereo=True, poses=True, lidar=True)
+    assert [dataset.key(i)[-28:] for i in range(len(dataset))] == [
+        f"image_{camera:02d}/data/0000000001.jpg" for camera in (2, 3)
+    ] * JOB.drives
+    moments = Drive(JOB.parameters, 0)._drive()
+    for index, camera in enumerate((2, 3)):
+        sample = dataset[index]
+        frames = [(moment.left, moment.right) for moment in moments]
+        here = frames[1][camera - 2]
+        looks = [frames[0][camera - 2], frames[2][camera - 2], frames[1][3 - camera]]
+        assert [view.offset for view in sample.views] == [-1, 1, 0]
+        for view, there in zip(sample.views, looks, strict=True):
+            truth = np.linalg.inv(there.camera.world_from_cam) @ here.camera.world_from_cam
+            assert view.view_from_sample is not None
+            np.testing.assert_allclose(view.view_from_sample.numpy(), truth, atol=1e-4)
+            assert view.K is not None
+            assert view.K[0, 0].item() == pytest.approx(there.camera.focal)
+        assert sample.target is not None
+        assert sample.valid is not None
+        seen = sample.valid.numpy() & here.hit
+        assert seen.sum() > 500
+        errors = [
+            np.median(
+                np.abs(sample.target.numpy()[seen & frame.hit] / frame.depth[seen & frame.hit] - 1)
+            )
+            for frame in (here, frames[1][3 - camera])
+        ]
+        assert errors[0] < 0.015 < 0.025 < errors[1]
+
+
+def test_kitti_reads_their_truth(rendered: Path):
+    dataset = Kitti(rendered, split=rendered / "splits/drives/train_files.txt")
+    moments = Drive(JOB.parameters, 0)._drive()
+    for index, frame in enumerate((moments[1].left, moments[1].right)):
+        sample = dataset[index]
+        assert sample.target is not None
+        assert sample.valid is not None
+        valid = sample.valid.numpy()
+        assert (valid == (frame.hit & (frame.depth < 255.99))).all()
+        np.testing.assert_allclose(sample.target.numpy()[valid], frame.depth[valid], atol=0.002)
+        assert sample.K is not None
+        assert sample.K[0, 0].item() == pytest.approx(frame.camera.focal)
