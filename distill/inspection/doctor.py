@@ -25,6 +25,11 @@ from distill.types import Batch, Dataset, Sample
 
 _SPARE = 1.25  # the loader should deliver so many times what the network takes
 _LEAST = 2.0  # seconds that a measurement goes on, at least
+_REMEDIES = {
+    "fetching": "keep the images in tar shards on a local disk, or read with more workers",
+    "decoding": "store JPEGs whose short side is at most twice the network's, labels as they are",
+    "preparing": "store images no larger than twice the network's size, or perturb them less",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +75,9 @@ class Diagnosis:
         supply = self.loader or self.one * max(1, min(self.workers, self.cores))
         if supply >= self.model:
             return "the network"
-        parts = {"resizing, cropping and perturbing": self.transform}
-        parts["fetching bytes"] = self.fetch or 0.0
-        parts["decoding"] = self.read - (self.fetch or 0.0)
-        return max(parts, key=lambda name: parts[name])
+        fetch = self.fetch or 0.0
+        times = dict(zip(_REMEDIES, (fetch, self.read - fetch, self.transform), strict=True))
+        return max(times, key=lambda name: times[name])
 
     @property
     def text(self) -> str:
@@ -101,20 +105,8 @@ class Diagnosis:
             )
         else:
             yield f"workers={self.needed} feed the network with a quarter to spare"
-        if self.limit == "the network":
-            return
-        if self.fetch is not None and self.fetch > 0.5 * self.read:
-            yield (
-                "fetching dominates: keep the images in tar shards on a local disk, or read "
-                "several at once with more workers"
-            )
-        elif self.read > 2 * self.transform:
-            yield (
-                "decoding dominates: store JPEGs whose short side is at most twice the training "
-                "size, as a folder or tar shards; labels as they are"
-            )
-        else:
-            yield "transforms dominate: leave out blur, or take a smaller training size"
+        if self.limit in _REMEDIES:
+            yield f"{self.limit} dominates: {_REMEDIES[self.limit]}"
 
 
 def diagnose(job: Any, *, batch: int | None = None, samples: int = 64) -> Diagnosis:
