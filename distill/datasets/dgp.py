@@ -58,7 +58,7 @@ def frames(root: Path, scene: str, cameras: Sequence[str], lidar: str) -> Iterat
         ValueError: it is no scene, or a sample lacks a sensor.
         FileNotFoundError: there is no such file.
     """
-    path, folder = root / scene, Path(scene).parent
+    path, folder = root / scene, Path(scene).parent.as_posix()
     found = _read(path)
     try:
         data = {datum["key"]: datum for datum in found["data"]}
@@ -71,11 +71,9 @@ def frames(root: Path, scene: str, cameras: Sequence[str], lidar: str) -> Iterat
                 world_from_camera = pose_matrix(image["pose"])
                 yield Frame(
                     camera=camera,
-                    image=(folder / image["filename"]).as_posix(),
-                    cloud=(folder / cloud["filename"]).as_posix(),
-                    calibration=(
-                        folder / f"calibration/{sample['calibration_key']}.json"
-                    ).as_posix(),
+                    image=f"{folder}/{image['filename']}",
+                    cloud=f"{folder}/{cloud['filename']}",
+                    calibration=f"{folder}/calibration/{sample['calibration_key']}.json",
                     camera_from_lidar=np.linalg.solve(
                         world_from_camera, pose_matrix(cloud["pose"])
                     ),
