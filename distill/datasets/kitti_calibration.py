@@ -115,7 +115,7 @@ def project_velodyne(
     forward = value == "forward"
     xyz = points[points[:, 0] >= 0, :3].astype(np.float64)
     to_pixels = calibration.projection(camera) @ calibration.rect_from_velo
-    p = xyz @ to_pixels[:, :3].T + to_pixels[:, 3]
+    p = np.einsum("ij,nj->ni", to_pixels[:, :3], xyz) + to_pixels[:, 3]  # BLAS would start threads
     if not forward:
         xyz, p = xyz[p[:, 2] > 0], p[p[:, 2] > 0]
     pixels = np.round(p[:, :2] / p[:, 2:]) - forward
@@ -125,10 +125,10 @@ def project_velodyne(
     depth = np.zeros(size)
     depth[row, column] = values  # of several the last
     place = row * (width - 1 if forward else width) + column
-    _, first, same = np.unique(place, return_index=True, return_inverse=True)
-    smallest = np.full(len(first), np.inf)
-    np.minimum.at(smallest, same, values)
-    depth[row[first], column[first]] = smallest
+    smallest, first = np.full(height * width, np.inf), np.zeros(height * width, np.int64)
+    np.minimum.at(smallest, place, values)
+    first[place[::-1]] = np.arange(len(place))[::-1]
+    depth[row[first[place]], column[first[place]]] = smallest[place]
     return depth.astype(np.float32)
 
 

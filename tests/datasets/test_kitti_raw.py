@@ -54,6 +54,18 @@ def test_the_contract_with_lidar(root):
     )
 
 
+def test_pixels_that_no_beam_hit(root):
+    """Views come with lidar as without it, and a sweep of one beam leaves one pixel valid."""
+    sweep = root / DRIVE / "velodyne_points/data/0000000002.bin"
+    beams = np.frombuffer(sweep.read_bytes(), "<f4").reshape(-1, 4)
+    one = beams[np.argmin(np.abs(beams[:, 0] - 4))]
+    sweep.write_bytes(one.tobytes())
+    sample: Any = KittiRaw(root, split="drives", lidar=True, stereo=True, poses=True)[1]
+    assert sample.valid.sum() == 1
+    assert sample.far is None
+    check_views(sample, 2, 2)
+
+
 def check_views(sample: Any, frame: int, camera: int) -> None:
     """Before, after, other camera: picture, K, and where a point of the room is seen."""
     expected = [(-1, frame - 1, camera), (1, frame + 1, camera), (0, frame, 5 - camera)]
