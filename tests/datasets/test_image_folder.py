@@ -49,6 +49,14 @@ def test_an_empty_or_missing_folder(tmp_path):
         ImageFolder(tmp_path / "none")
 
 
+def test_what_systems_leave_beside_is_no_photograph_an_empty_file_is(tmp_path):
+    for name in ("a.jpg", "._a.jpg", "__MACOSX/a.jpg", ".trash/a.jpg", "x/__MACOSX/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    folder = ImageFolder(tmp_path)
+    assert [folder.key(i) for i in range(len(folder))] == ["photos/a.jpg"]
+
+
 def test_damage_is_found_on_reading_and_named(tmp_path):
     (tmp_path / "zero.jpg").touch()
     folder = ImageFolder(tmp_path)
