@@ -62,9 +62,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("times", "limit", "advice"),
     [
-        ((0.02, 0.0, 0.0), "fetching", "fetching dominates: keep the images in tar shards"),
-        ((0.0, 0.02, 0.0), "decoding", "decoding dominates: store JPEGs whose short side"),
-        ((0.0, 0.0, 0.02), "preparing", "preparing dominates: store images no larger"),
+        ((0.1, 0.0, 0.0), "fetching", "fetching dominates: keep the images in tar shards"),
+        ((0.0, 0.1, 0.0), "decoding", "decoding dominates: store JPEGs whose short side"),
+        ((0.0, 0.0, 0.1), "preparing", "preparing dominates: store images no larger"),
     ],
 )
 def test_the_slow_stage_is_named(times: tuple[float, ...], limit: str, advice: str):
@@ -73,9 +73,9 @@ def test_the_slow_stage_is_named(times: tuple[float, ...], limit: str, advice: s
     assert found.limit == limit
     assert advice in found.text
     assert f"limit: {limit}" in found.text
-    assert found.fetch == pytest.approx(1e3 * times[0], abs=8)
-    assert found.read == pytest.approx(1e3 * (times[0] + times[1]), abs=12)
-    assert found.transform == pytest.approx(1e3 * times[2], abs=8)
+    assert found.fetch == pytest.approx(1e3 * times[0], abs=40)
+    assert found.read == pytest.approx(1e3 * (times[0] + times[1]), abs=60)
+    assert found.transform == pytest.approx(1e3 * times[2], abs=40)
     assert found.batch == 4
 
 
@@ -83,7 +83,7 @@ def test_a_slow_network_is_the_limit():
     made = replace(job(), objective=crawling, workers=1)
     found = diagnose(made, batch=2, samples=8)
     assert found.limit == "the network"
-    assert found.model == pytest.approx(4, rel=0.3)
+    assert found.model == pytest.approx(4, rel=0.5)
     assert found.loader > found.model
     assert found.batch == 2
     assert found.needed == 1
@@ -97,7 +97,7 @@ def test_a_label_job_too(tmp_path: Path):
     made = LabelJob(images=partial(ImageFolder, photos), teacher="tiny", batch_size=2, load=load)
     found = diagnose(made)
     assert found.limit == "the network"
-    assert found.model == pytest.approx(20, rel=0.3)
+    assert found.model == pytest.approx(20, rel=0.5)
     assert found.loader == 0
     assert not (tmp_path / "store.json").exists()
 
