@@ -25,6 +25,7 @@ _SOURCE = (
     f"get {_RAW}.zip (or {_MAT}.zip) and {_LIST} from https://mediatum.ub.tum.de/1455541 and "
     "unpack them in one folder"
 )
+_FROM_1 = np.array([[1.0, 0, -1], [0, 1, -1], [0, 0, 1]])  # MATLAB's pixels to ours
 _DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error)
 
 
@@ -32,8 +33,8 @@ class Ibims:
     """`ibims1_core_raw/{rgb,depth,mask_invalid,mask_transp,calib}/<name>`, or `ibims1_core_mat`.
 
     The masks are 1 where depth may be used, whatever their names say: `mask_invalid` is 0 where the
-    scanner failed, `mask_transp` where glass stands. Both forms give the same samples. `K` is the
-    calibration as it stands; nobody says from where it counts (MATLAB would from 1).
+    scanner failed, `mask_transp` where glass stands. Both forms give the same samples. The
+    calibration counts pixels from 1, as the authors' evaluation does (`range(1, w + 1)`); `K` from 0.
 
     Args:
         root: holds one of the two folders (the first is preferred), or is one of them. Where
@@ -88,9 +89,8 @@ class Ibims:
                 f"{self.key(index)}: depth {room.depth.shape} but masks {sizes}; {_SOURCE} again"
             )
         valid = room.masks[0] & room.masks[1] & (room.depth > 0)
-        return depth_maps.depth_sample(
-            self.key(index), room.image, room.depth, valid, K=torch.from_numpy(room.K)
-        )
+        K = torch.from_numpy(_FROM_1 @ room.K)
+        return depth_maps.depth_sample(self.key(index), room.image, room.depth, valid, K=K)
 
 
 class _Room(NamedTuple):

@@ -16,6 +16,7 @@ from distill.types import Space
 
 H, W = 24, 40
 K = torch.tensor([[40.0, 0, 17.25], [0, 44, 12.5], [0, 0, 1]], dtype=torch.float64)
+FROM_1 = K + torch.tensor([[0.0, 0, 1], [0, 0, 1], [0, 0, 0]])  # as the files count
 GLASS = torch.zeros(H, W, dtype=torch.bool)
 GLASS[3:8, 5:9] = True
 BROKEN = torch.zeros(H, W, dtype=torch.bool)
@@ -48,7 +49,7 @@ def write_raw(folder: Path) -> None:
         for part, mask in MASKS.items():  # one bit, or eight that say 0 and 1
             picture = mask.numpy() if bits else mask.numpy().astype(np.uint8)
             Image.fromarray(picture).save(folder / f"{part}/{name}.png")
-        (folder / f"calib/{name}.txt").write_text("40.0,44.0,17.25,12.5\n")
+        (folder / f"calib/{name}.txt").write_text("40.0,44.0,18.25,13.5\n")
 
 
 def write_mat(folder: Path) -> None:
@@ -57,7 +58,7 @@ def write_mat(folder: Path) -> None:
         data = {part: mask.numpy().astype(np.uint8) for part, mask in MASKS.items()}
         data |= {"rgb": pixels_of(truth), "depth": truth.depth.nan_to_num(nan=0.0).numpy()}
         path = folder / f"{name}.mat"
-        savemat(path, {"data": {**data, "calib": K.T.numpy()}}, do_compression=True)
+        savemat(path, {"data": {**data, "calib": FROM_1.T.numpy()}}, do_compression=True)
 
 
 def write_list(folder: Path, *names: str) -> None:
@@ -127,6 +128,10 @@ def from_the_corner(found):
     return found._replace(K=found.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))
 
 
+def from_zero(found):
+    return found._replace(K=found.K + np.array([[0, 0, 1.0], [0, 0, 1.0], [0, 0, 0]]))
+
+
 def swapped_axes(found):
     return found._replace(K=found.K[[1, 0, 2]][:, [1, 0, 2]])
 
@@ -135,7 +140,7 @@ def transposed(found):
     return found._replace(K=found.K.T.copy())
 
 
-CHANGES = (taken_by_their_names, from_the_corner, swapped_axes, transposed)
+CHANGES = (taken_by_their_names, from_the_corner, from_zero, swapped_axes, transposed)
 RAW_MISTAKES = (
     *(in_millimetres, of_a_thousandth, invalid_only, glass_only),
     *(changed("_read_raw", change) for change in CHANGES),
