@@ -33,8 +33,8 @@ class Ibims:
     """`ibims1_core_raw/{rgb,depth,mask_invalid,mask_transp,calib}/<name>`, or `ibims1_core_mat`.
 
     The masks are 1 where depth may be used, whatever their names say: `mask_invalid` is 0 where the
-    scanner failed, `mask_transp` where glass stands. Both forms give the same samples. The
-    calibration counts pixels from 1, as the authors' evaluation does (`range(1, w + 1)`); `K` from 0.
+    scanner failed, `mask_transp` where glass stands. Both forms give the same samples. The files'
+    calibration counts pixels from 1, as the authors' evaluation does; `K` counts from 0.
 
     Args:
         root: holds one of the two folders (the first is preferred), or is one of them. Where
