@@ -5,7 +5,10 @@ from pathlib import Path
 from distill.evaluation.evaluate import EvaluateJob
 from distill.evaluation.several import SeveralJob
 
-HOUSE = ("nyu", "kitti", "diode-indoor", "eth3d-moge")
+HOUSE = (
+    *("nyu", "kitti", "diode-indoor", "eth3d-moge", "sintel-moge", "ddad-moge", "ibims-moge"),
+    *("da2k", "sintel-boundaries", "ibims-boundaries"),
+)
 
 
 def student(
@@ -23,9 +26,9 @@ def student(
 def house(
     data: Path, *, model: str = "runs/student/model", benchmarks: str = " ".join(HOUSE)
 ) -> SeveralJob:
-    """What relative models are scored on here: rooms, streets, and more.
+    """What relative models are scored on here: indoors, streets, films, order, boundaries.
 
-    `data` holds a folder for each set: nyu, kitti, diode, eth3d. Fewer:
+    `data` holds a folder for each set: nyu, kitti, diode, eth3d, sintel, ddad, ibims, da2k. Fewer:
     `--set benchmarks="nyu kitti"`.
 
     distill run recipes.evaluation:house --data evaluation --out runs/house
