@@ -16,18 +16,17 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from distill import job as jobs
 from distill import recipe as recipes
-from distill.types import Space
+from distill.arguments import parser, place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    args = _parser().parse_args(arguments)
+    args = parser(__doc__, VERBS).parse_args(arguments)
     code = 0
     try:
         args.verb(args)
@@ -60,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
 def show(args: argparse.Namespace) -> None:
     """Print every value a recipe decides, with its source."""
     recipe = recipes.load(args.recipe)
-    job, _ = recipes.build(recipe, data=Path("DATA"), settings=_settings(args.set))
+    data = Path("DATA") if args.data is None else args.data
+    job, _ = recipes.build(recipe, data=data, settings=_settings(args.set))
     print(recipes.explain(recipe, job))
 
 
@@ -76,6 +76,39 @@ def list_recipes(_: argparse.Namespace) -> None:
     width = max(map(len, shipped))
     for name, first in shipped.items():
         print(f"{name:<{width}}  {first}")
+
+
+def inspect_data(args: argparse.Namespace) -> None:
+    """Say what lies at a path: layout, unit, range, doubts, and the line for a recipe."""
+    from distill.inspection.findings import as_json
+    from distill.inspection.inspect import inspect
+
+    found = inspect(args.path, samples=args.samples, allow_8bit=args.allow_8bit, out=args.out)
+    if args.json:
+        print(json.dumps(as_json(found), indent=2))
+    else:
+        print(f"{found.text}\n{'sheet':<10} {args.out}")
+    if found.refused:
+        raise ValueError(found.refused)
+
+
+def check_data(args: argparse.Namespace) -> None:
+    """Read a part of what a recipe needs, before step 1; nothing is written."""
+    from distill.inspection.check import check
+
+    found = check(_job(args, args.recipe), samples=args.samples, complete=args.complete)
+    print(json.dumps(found.as_json(), indent=2) if args.json else found.text)
+    if found.errors:
+        raise ValueError(f"{args.recipe}: {len(found.errors)} errors, as listed above")
+
+
+def count_data(args: argparse.Namespace) -> None:
+    """Count what is on the disk by part and scene, beside what was published."""
+    from distill.inspection import count
+
+    is_recipe = "://" not in args.what and ":" in args.what and not Path(args.what).exists()
+    counted = count.of_job(_job(args, args.what)) if is_recipe else count.of_place(place(args.what))
+    print(json.dumps(count.as_json(counted), indent=2) if args.json else count.text(counted))
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -99,6 +132,8 @@ def evaluate(args: argparse.Namespace) -> None:
     """Score a model on a benchmark."""
     from distill.evaluation.evaluate import EvaluateJob
 
+    if isinstance(args.data, str):
+        raise ValueError(f"--data {args.data}: a benchmark reads a folder; fetch it first")
     job = EvaluateJob(model=args.model, benchmark=args.benchmark, data=args.data, space=args.space)
     with jobs.recorded(args.out, job):
         job.run(args.out, resume=args.resume)
@@ -128,6 +163,11 @@ def report(args: argparse.Namespace) -> None:
     print(write_report(args.run))
 
 
+def _job(args: argparse.Namespace, name: str) -> jobs.Job:
+    job, _ = recipes.build(recipes.load(name), data=args.data, settings=_settings(args.set))
+    return job
+
+
 def _fail(message: str, code: int) -> int:
     print(f"distill: {message}", file=sys.stderr)
     return code
@@ -144,19 +184,6 @@ def _picture_name(key: str | None) -> str:
 def _place(text: str) -> Path | str:
     """A path; a URL stays as it was typed."""
     return text if "://" in text else Path(text)
-
-
-def _space(name: str) -> Space:
-    """The `Space` of that name or value.
-
-    Raises:
-        argparse.ArgumentTypeError: there is none.
-    """
-    for space in Space:
-        if name in (space.name, space.value):
-            return space
-    names = ", ".join(space.name for space in Space)
-    raise argparse.ArgumentTypeError(f"{name!r} is none of {names}")
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -176,115 +203,16 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
     return settings
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="distill", description=__doc__)
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    _add_recipe_verbs(verbs)
-    _add_convert(verbs)
-    _add_model_verbs(verbs)
-    _add_result_verbs(verbs)
-    return parser
-
-
-def _verb(verbs: Any, function: Callable[..., None], example: str) -> argparse.ArgumentParser:
-    """The parser of one verb, which its example names."""
-    said = {"help": function.__doc__, "description": function.__doc__}
-    added = verbs.add_parser(example.split()[1], **said, epilog=f"Example: {example}")
-    added.set_defaults(verb=function)
-    return added
-
-
-def _add_recipe_verbs(verbs: Any) -> None:
-    added = _verb(verbs, run, "distill run recipes.student:vits --data photos --out runs/student")
-    added.add_argument("recipe", metavar="MODULE:FUNCTION")
-    added.add_argument("--data", type=_place, help="the folder or URL the recipe reads")
-    added.add_argument("--out", type=Path, required=True, help="the folder the run writes")
-    added.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    _add_set(added)
-
-    added = _verb(verbs, show, "distill show recipes.student:vits")
-    added.add_argument("recipe", metavar="MODULE:FUNCTION")
-    _add_set(added)
-    _verb(verbs, list_recipes, "distill list")
-
-
-def _add_convert(verbs: Any) -> None:
-    example = "distill convert depth_anything_v2_vits.pth models/v2-small --as depth-anything-v2"
-    added = _verb(verbs, convert, example)
-    added.add_argument("source", type=Path, metavar="IN")
-    added.add_argument("target", type=Path, metavar="OUT")
-    kinds = ["depth-anything-v1", "depth-anything-v2", "dinov2"]
-    added.add_argument("--as", dest="kind", choices=kinds, required=True, help="whose weights")
-    added.add_argument(
-        "--to",
-        choices=["transformers", "official"],
-        default="transformers",
-        help="the layout to write: a folder for transformers (default), or the authors' one file",
-    )
-    added.add_argument("--max-depth", type=float, help="metres; makes the model a metric one")
-
-
-def _add_model_verbs(verbs: Any) -> None:
-    added = _verb(verbs, predict, "distill predict --model runs/student/model a.jpg --out maps")
-    _add_model(added)
-    added.add_argument("inputs", type=Path, nargs="+", metavar="IMAGE|FOLDER")
-    added.add_argument("--out", type=Path, required=True, help="the folder that receives the maps")
-    added.add_argument("--npy", action="store_true", help="also write float32 arrays")
-
-    example = (
-        "distill evaluate --model runs/student/model --benchmark kitti --data kitti --out scores"
-    )
-    added = _verb(verbs, evaluate, example)
-    _add_model(added)
-    added.add_argument(
-        "--benchmark",
-        required=True,
-        metavar="NAME",
-        help="images, truth and protocol; an unknown NAME lists them all",
-    )
-    added.add_argument("--data", type=Path, help="the benchmark's folder, unless it has its own")
-    added.add_argument(
-        "--out", type=Path, required=True, help="the folder that receives the scores"
-    )
-    added.add_argument("--resume", action="store_true", help="keep the scores that are there")
-
-
-def _add_result_verbs(verbs: Any) -> None:
-    added = _verb(verbs, labels, "distill labels verify runs/labels")
-    added.add_argument("action", choices=["verify", "stats", "show"])
-    added.add_argument("store", type=Path)
-    added.add_argument("--key", help="show: this label only")
-    added.add_argument(
-        "--out",
-        type=Path,
-        help="show: the picture to write (default: in the store, sheet.png or after the key)",
-    )
-
-    added = _verb(verbs, report, "distill report runs/student")
-    added.add_argument("run", type=Path)
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR|ID",
-        help="a depth model of transformers: its folder, such as model/ of a run, or hub id",
-    )
-    parser.add_argument(
-        "--space",
-        type=_space,
-        metavar="NAME",
-        help="what its numbers mean, where its kind of model does not tell: "
-        + ", ".join(space.name for space in Space),
-    )
-
-
-def _add_set(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of the recipe or a scalar field of its job",
-    )
+VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "run": run,
+    "show": show,
+    "list": list_recipes,
+    "data inspect": inspect_data,
+    "data check": check_data,
+    "data count": count_data,
+    "convert": convert,
+    "predict": predict,
+    "evaluate": evaluate,
+    "labels": labels,
+    "report": report,
+}

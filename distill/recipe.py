@@ -54,18 +54,24 @@ def build(
 ) -> tuple[Job, dict[str, Any]]:
     """Call `recipe` with `settings` parsed by annotation, then set the job's own scalar fields.
 
+    Args:
+        recipe: to call.
+        data: for its parameter of that name, a URL as a string; None where it has a default.
+        settings: texts by name.
+
     Returns:
         The job, and the inputs the recipe was called with.
 
     Raises:
-        ValueError: `--data` is missing, or a setting is unknown or does not parse.
+        ValueError: `--data` is missing or a URL that this recipe does not read, or a setting is
+            unknown or does not parse.
     """
     parameters = inspect.signature(recipe).parameters
     hints = typing.get_type_hints(recipe, include_extras=True)
     inputs: dict[str, Any] = {}
     if "data" in parameters:
         if data is not None:
-            inputs["data"] = data
+            inputs["data"] = _data(data, hints.get("data", str), recipe.__name__)
         elif parameters["data"].default is inspect.Parameter.empty:
             raise ValueError(f"recipe {recipe.__name__!r} reads data; give its folder with --data")
     mine = {key: value for key, value in settings.items() if key in parameters}
@@ -102,6 +108,22 @@ def explain(recipe: Recipe, job: Job) -> str:
         value = describe(getattr(job, field.name))
         lines.append(f"  {field.name} = {_indent(value)}{_source(types_[field.name])}")
     return "\n".join(lines)
+
+
+def _data(data: Path | str, hint: Any, name: str) -> Path | str:
+    """A URL for recipes that say `str` of their data; anything else as a path.
+
+    Raises:
+        ValueError: a URL for a recipe that reads folders.
+    """
+    if "://" not in str(data):
+        return Path(data)
+    if str not in _alternatives(hint):
+        raise ValueError(
+            f"recipe {name!r} reads a folder, not {data}; fetch it first, or take a recipe that "
+            "reads URLs, such as recipes.student:vits"
+        )
+    return str(data)
 
 
 def _load_module(place: str) -> types.ModuleType:

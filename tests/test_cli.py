@@ -3,13 +3,14 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from label_stores import KEYS, write_store
 from PIL import Image
 from tiny_models import save_depth_anything
 
-from distill import cli
+from distill import arguments, cli
 from distill.job import GuardStop, Interrupted, PartialFailure
 from distill.types import Space
 
@@ -99,13 +100,20 @@ def test_wrong_settings(tmp_path: Path, capsys, settings: list[str], message: st
     assert message in capsys.readouterr().err
 
 
-VERBS = ["run", "show", "list", "convert", "predict", "evaluate", "labels", "report"]
+VERBS = [
+    *("run", "show", "list", "convert", "predict", "evaluate", "labels", "report"),
+    *("data inspect", "data check", "data count"),
+]
+
+
+def test_all_verbs_are_tested():
+    assert set(VERBS) == set(cli.VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_shows_an_example(capsys, verb: str):
     with pytest.raises(SystemExit, match="0"):
-        cli.main([verb, "--help"])
+        cli.main([*verb.split(), "--help"])
     assert f"Example: distill {verb}" in " ".join(capsys.readouterr().out.split())
 
 
@@ -130,11 +138,11 @@ def test_the_list_has_two_straight_columns(capsys):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_has_a_help_text(verb: str):
-    action = cli._parser()._subparsers
-    assert action is not None
-    (verbs,) = action._group_actions
-    assert verbs.choices is not None
-    options = [a for a in verbs.choices[verb]._actions if a.option_strings]  # type: ignore[index]  # argparse: name to parser
+    found: Any = arguments.parser("", cli.VERBS)
+    for word in verb.split():
+        (verbs,) = found._subparsers._group_actions
+        found = verbs.choices[word]
+    options = [a for a in found._actions if a.option_strings]
     assert [a.option_strings for a in options if not a.help] == []
 
 
@@ -156,7 +164,43 @@ def test_an_unknown_space_is_wrong_usage(verb: str, capsys):
 
 
 def test_a_space_goes_by_name_or_value():
-    assert cli._space("AFFINE_DEPTH") is cli._space("affine-invariant depth") is Space.AFFINE_DEPTH
+    by_name, by_value = map(arguments.space, ("AFFINE_DEPTH", "affine-invariant depth"))
+    assert by_name is by_value is Space.AFFINE_DEPTH
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/a.tar", "https://x/{00..10}.tar", "memory://a", "hf://d"]
+)
+def test_urls_are_passed_as_they_are_and_paths_as_paths(url: str):
+    parse = arguments.parser("", cli.VERBS).parse_args
+    for words in (["run", "r", "--out", "o"], ["show", "r"], ["data", "check", "r"]):
+        assert parse([*words, "--data", url]).data == url
+        assert parse([*words, "--data", "a/b"]).data == Path("a/b")
+    assert (
+        parse(["evaluate", *["--model", "m", "--benchmark", "b", "--out", "o", "--data"], url]).data
+        == url
+    )
+    assert parse(["data", "inspect", url]).path == url
+
+
+def test_a_benchmark_reads_no_url(capsys, tmp_path: Path):
+    arguments_ = [
+        "--model",
+        "m",
+        "--benchmark",
+        "kitti",
+        "--out",
+        str(tmp_path),
+        "--data",
+        "s3://k",
+    ]
+    assert cli.main(["evaluate", *arguments_]) == 2
+    assert "--data s3://k: a benchmark reads a folder" in capsys.readouterr().err
+
+
+def test_show_takes_data(capsys):
+    assert cli.main(["show", "recipes.labels:plain", "--data", "s3://bucket/{0..9}.tar"]) == 0
+    assert "s3://bucket/{0..9}.tar" in capsys.readouterr().out
 
 
 def test_one_label_does_not_replace_the_sheet_nor_another_label(tmp_path: Path, capsys):

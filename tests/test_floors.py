@@ -27,6 +27,7 @@ FLOORS = {
     "distill.inspection": 3,
     "distill.predict": 3,
     "distill.recipe": 3,
+    "distill.arguments": 3,
     "pseudo_labels": 3,
     "distill.cli": 4,
     "distill.__main__": 5,

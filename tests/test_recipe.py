@@ -78,6 +78,17 @@ def test_missing_data_is_named(nap: str):
         recipe.build(recipe.load(nap), data=None, settings={})
 
 
+def test_a_url_stays_a_string_for_recipes_that_read_urls_and_others_refuse_it(
+    tmp_path: Path, nap: str
+):
+    with pytest.raises(ValueError, match="'nap' reads a folder, not s3://bucket/a"):
+        recipe.build(recipe.load(nap), data="s3://bucket/a", settings={})
+    (tmp_path / "url.py").write_text(SOURCE.replace("data: Path,", "data: Path | str,"))
+    reads_urls = recipe.load(f"{tmp_path / 'url.py'}:nap")
+    for given, expected in (("s3://bucket/a", "s3://bucket/a"), ("a/b", Path("a/b"))):
+        assert recipe.build(reads_urls, data=given, settings={})[1] == {"data": expected}
+
+
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [

@@ -85,11 +85,11 @@ def published(reader: str) -> tuple[Published, ...]:
 
 
 def compared(reader: str, count: int) -> tuple[bool, str]:
-    """Whether `count` images are a published number, and what is published; for people."""
+    """Whether `count` images are a published number, and what is published; "" where nothing is."""
     rows = published(reader)
     for row in rows:
         if row.fits(count):
             about = "about " if row.within else ""
             return True, f"as published: {row.part}, {about}{row.images} ({row.source})"
     known = ", ".join(f"{row.part} {row.images}" for row in rows)
-    return not rows, f"published: {known}" if rows else "no published number"
+    return not rows, f"published: {known}" if rows else ""
