@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from distill.datasets import published
 from distill.geometry import to_space
@@ -173,7 +172,7 @@ def _says_enough(sample: Sample, use: Use) -> bool:
     target, valid = to_space(
         sample.target, sample.valid, sample.far, source=sample.space, target=space
     )
-    return bool(usable(torch.atleast_3d(target[None]), valid[None], space).all())
+    return bool(usable(target[None], valid[None], space).all())
 
 
 def _tell(where: list[str], entries: Sequence[str], told: str, use: Use) -> None:

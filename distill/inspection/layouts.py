@@ -105,14 +105,14 @@ LAYOUTS: tuple[Layout, ...] = (
         marks=("ai_*_*/images/scene_cam_*_geometry_hdf5",),
         reader=Hypersim,
         parts=_split("train", "val", "test"),
-        median=(0.3, 40),
+        median=(0.3, 40.0),
     ),
     Layout(
         title="Virtual KITTI 2",
         marks=("Scene*/*/frames/depth/Camera_*",),
         reader=VirtualKitti2,
         parts=_WHOLE,
-        median=(3, 200),
+        median=(3.0, 200.0),
     ),
     Layout(
         title="TartanAir",
@@ -126,14 +126,14 @@ LAYOUTS: tuple[Layout, ...] = (
         ),
         reader=TartanAir,
         parts=_WHOLE,
-        median=(0.3, 300),
+        median=(0.3, 300.0),
     ),
     Layout(
         title="IRS",
         marks=tuple(f"{kind}/*/d_*.exr" for kind in ("Home", "Office", "Restaurant", "Store")),
         reader=Irs,
         parts=_split("train", "test"),
-        median=(0.3, 40),
+        median=(0.3, 40.0),
     ),
     Layout(
         title="BlendedMVS",
@@ -146,7 +146,7 @@ LAYOUTS: tuple[Layout, ...] = (
         marks=("nyu_depth_v2_labeled.mat", "test/*/filled_*.png", "train/*/filled_*.png"),
         reader=Nyu,
         parts=_split("test", "train"),
-        median=(0.5, 8),
+        median=(0.5, 8.0),
         benchmark="nyu",
     ),
     Layout(
@@ -154,7 +154,7 @@ LAYOUTS: tuple[Layout, ...] = (
         marks=("data_depth_annotated",),
         reader=Kitti,
         parts=_split("eigen_benchmark"),
-        median=(3, 40),
+        median=(3.0, 40.0),
         benchmark="kitti",
     ),
     Layout(
@@ -166,14 +166,14 @@ LAYOUTS: tuple[Layout, ...] = (
             for split in ("eigen_zhou", "eigen_full", "eigen")
             for part in ("train", "val", "test")
         },
-        median=(3, 40),
+        median=(3.0, 40.0),
     ),
     Layout(
         title="ETH3D",
         marks=("*/ground_truth_depth/dslr_images", "rgb/*/images/dslr_images"),
         reader=Eth3d,
         parts=_WHOLE,
-        median=(0.3, 100),
+        median=(0.3, 100.0),
         benchmark="eth3d-moge",
     ),
     Layout(
@@ -185,7 +185,7 @@ LAYOUTS: tuple[Layout, ...] = (
             for split in ("val", "train")
             for kind in ("indoors", "outdoor")
         },
-        median=(0.5, 150),
+        median=(0.5, 150.0),
         benchmark="diode-depth",
     ),
     Layout(
@@ -193,7 +193,7 @@ LAYOUTS: tuple[Layout, ...] = (
         marks=("training/depth/*/*.dpt",),
         reader=Sintel,
         parts={kind: {"rendering": kind} for kind in ("final", "clean")},
-        median=(0.1, 1000),
+        median=(0.1, 1000.0),
         benchmark="sintel",
     ),
     Layout(
@@ -201,7 +201,7 @@ LAYOUTS: tuple[Layout, ...] = (
         marks=("ibims1_core_raw/rgb", "ibims1_core_mat/*.mat", "mask_transp"),
         reader=Ibims,
         parts=_WHOLE,
-        median=(0.5, 30),
+        median=(0.5, 30.0),
         benchmark="ibims-moge",
     ),
     Layout(
@@ -209,7 +209,7 @@ LAYOUTS: tuple[Layout, ...] = (
         marks=("*/disp0.pfm", "*/disp0GT.pfm"),
         reader=Middlebury,
         parts=_WHOLE,
-        median=(0.3, 20),
+        median=(0.3, 20.0),
         benchmark="middlebury-metric",
     ),
     Layout(
@@ -217,7 +217,7 @@ LAYOUTS: tuple[Layout, ...] = (
         marks=("ddad.json", "ddad_train_val/ddad.json"),
         reader=Ddad,
         parts=_split("val", "train"),
-        median=(3, 100),
+        median=(3.0, 100.0),
         benchmark="ddad-moge",
     ),
     Layout(
@@ -225,7 +225,7 @@ LAYOUTS: tuple[Layout, ...] = (
         marks=("scene*_*/depth", "scannet_frames/scene*_*/depth"),
         reader=ScanNet,
         parts=_WHOLE,
-        median=(0.4, 8),
+        median=(0.4, 8.0),
         benchmark="scannet-depth",
     ),
     Layout(
