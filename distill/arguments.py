@@ -56,6 +56,9 @@ def _add_recipe_verbs(verbs: Any, functions: Functions) -> None:
     added.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     _add_recipe(_verb(verbs, functions, "show", "recipes.student:vits"))
     _verb(verbs, functions, "list", "")
+    added = _verb(verbs, functions, "doctor", "recipes.student:vits --data photos")
+    _add_recipe(added)
+    added.add_argument("--batch", type=int, help="images at once (the recipe's own, or what fits)")
 
 
 def _add_recipe(added: argparse.ArgumentParser) -> None:

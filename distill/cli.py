@@ -111,6 +111,13 @@ def count_data(args: argparse.Namespace) -> None:
     print(json.dumps(count.as_json(counted), indent=2) if args.json else count.text(counted))
 
 
+def doctor(args: argparse.Namespace) -> None:
+    """Measure what a recipe's loader delivers and its network takes; nothing is written."""
+    from distill.inspection.doctor import diagnose
+
+    print(diagnose(_job(args, args.recipe), batch=args.batch).text)
+
+
 def convert(args: argparse.Namespace) -> None:
     """Convert weights between the official layout and transformers."""
     from distill.export import convert as convert_weights
@@ -207,6 +214,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": run,
     "show": show,
     "list": list_recipes,
+    "doctor": doctor,
     "data inspect": inspect_data,
     "data check": check_data,
     "data count": count_data,

@@ -102,7 +102,7 @@ def test_wrong_settings(tmp_path: Path, capsys, settings: list[str], message: st
 
 VERBS = [
     *("run", "show", "list", "convert", "predict", "evaluate", "labels", "report"),
-    *("data inspect", "data check", "data count"),
+    *("doctor", "data inspect", "data check", "data count"),
 ]
 
 
@@ -120,6 +120,32 @@ def test_help_shows_an_example(capsys, verb: str):
 def test_unknown_verb_is_wrong_usage(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["trian"])
+
+
+def test_the_doctor_prints_what_it_found(monkeypatch, capsys):
+    from distill.inspection import doctor
+
+    found = doctor.Diagnosis(
+        fetch=1.0,
+        read=8.0,
+        transform=2.0,
+        loader=0.0,
+        workers=2,
+        model=50.0,
+        batch=4,
+        device="cpu",
+        cores=2,
+    )
+    asked = []
+    monkeypatch.setattr(
+        doctor, "diagnose", lambda job, *, batch: asked.append((job, batch)) or found
+    )
+    assert cli.main(["doctor", "recipes.teacher:vits", "--data", "d", "--batch", "4"]) == 0
+    [(job, batch)] = asked
+    assert (job.batch_size, batch) == (64, 4)
+    out = capsys.readouterr().out
+    assert "limit: the network" in out
+    assert "workers=1 feed the network" in out
 
 
 def test_list_and_show(capsys):
