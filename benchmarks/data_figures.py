@@ -21,7 +21,7 @@ _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.2
 
 def image_to_tensor(folder: Path) -> Figure:
     """Images/s of a 2048 x 1365 JPEG with its label to a 518 crop; upstream's path, no label."""
-    pictures = photos(folder / "photos", count=8, size=_SIZE[::-1])
+    pictures = photos(folder / "photos", count=8, size=(_SIZE[1], _SIZE[0]))
     images = ImageFolder(pictures)
     keys = [images.key(i) for i in range(len(images))]
     size = network_size(*_SIZE, short_side=518, multiple=14)
@@ -53,8 +53,8 @@ def label_decode(_: Path) -> Figure:
     blob, png = JpegXl().encode(values, None), png16(values)
 
     def ours() -> None:
-        decoded, valid = decode(blob)
-        np.ascontiguousarray(decoded[:, 50:568]), np.ascontiguousarray(valid[:, 50:568])
+        for plane in decode(blob):
+            np.ascontiguousarray(plane[:, 50:568])
 
     def theirs() -> None:
         np.ascontiguousarray(imagecodecs.png_decode(png)[:, 50:568])
@@ -78,7 +78,9 @@ def one_thread() -> Iterator[None]:
 
 def _upstream(path: Path, size: tuple[int, int]) -> torch.Tensor:
     """Depth Anything V2's preprocessing: float64 RGB, bicubic to `lower_bound`, normalised."""
-    rgb = cv2.imread(str(path))[..., ::-1] / 255.0
-    resized = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_CUBIC)
+    read = cv2.imread(str(path))
+    assert read is not None
+    rgb = cv2.cvtColor(read, cv2.COLOR_BGR2RGB) / 255.0
+    resized = cv2.resize(rgb, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
     normal = (resized - _MEAN) / _DEVIATION
     return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1), np.float32))

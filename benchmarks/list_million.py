@@ -30,13 +30,11 @@ def _tree(root: Path) -> Path:
     """A thousand folders of a thousand links to one photograph."""
     picture = next(photos(root.parent / "one", count=1, size=(64, 48)).iterdir())
     for number in range(FOLDERS):
-        (root / f"{number:04d}").mkdir(parents=True)
-        for each in range(EACH):
-            if each % 500 == 0:  # a file has at most some ten thousand names
-                original = root / f"{number:04d}" / f"{each:08d}.jpg"
-                original.write_bytes(picture.read_bytes())
-            else:
-                os.link(original, root / f"{number:04d}" / f"{each:08d}.jpg")
+        original = root / f"{number:04d}" / f"{0:08d}.jpg"
+        original.parent.mkdir(parents=True)
+        original.write_bytes(picture.read_bytes())
+        for each in range(1, EACH):
+            os.link(original, original.with_name(f"{each:08d}.jpg"))
     return root
 
 
