@@ -76,7 +76,7 @@ def spread(length: int, count: int) -> list[int]:
 
 def _look(source: Source, samples: int, also: Sequence[float]) -> _Looked:
     looked, places = _Looked(), spread(len(source), samples)
-    drawn = set(spread(len(places), _TILES[source.kind]))
+    drawn, read = set(spread(len(places), _TILES[source.kind])), source.depth_as_read is not None
     for number, place in enumerate(places):
         key = source.keys(place)
         try:
@@ -87,13 +87,14 @@ def _look(source: Source, samples: int, also: Sequence[float]) -> _Looked:
         looked.count += 1
         _add(looked, key, seen, source, also)
         if number in drawn:
-            looked.tiles.append(sheet.tile(key, seen, also))
+            looked.tiles.append(sheet.tile(key, seen, also=also, read=read))
     return looked
 
 
 def _add(looked: _Looked, key: str, seen: Seen, source: Source, also: Sequence[float]) -> None:
     if seen.depth is not None:
-        looked.facts.append(measure.measure(seen.depth, also=also))
+        read = source.depth_as_read is not None
+        looked.facts.append(measure.measure(seen.depth, also=also, read=read))
     if seen.form:
         looked.forms[seen.form] += 1
     if seen.size is None:

@@ -5,6 +5,7 @@ Of one map as it is stored, and of several together. Nothing here knows a file o
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -50,16 +51,19 @@ class MapFacts:
     slope: float | None
 
 
-def measure(stored: NDArray[np.generic], *, also: Collection[float | int] = ()) -> MapFacts:
+def measure(
+    stored: NDArray[Any], *, also: Collection[float | int] = (), read: bool = False
+) -> MapFacts:
     """The facts of one map, (h, w).
 
     Args:
         stored: integers or floats, as they lie in the file.
         also: numbers that are markers beside 0, the largest integer, negative ones, NaN, infinity.
+        read: a reader has decided already: NaN is the only marker.
     """
     size = (stored.shape[0], stored.shape[1])
     stored = stored[:: -(-stored.size // _LARGEST)]  # whole rows: neighbours stay neighbours
-    masks = _markers(stored, also)
+    masks = {"NaN": np.isnan(stored)} if read else _markers(stored, also)
     valid = ~np.logical_or.reduce(list(masks.values()))
     rows, columns = np.nonzero(valid)
     chosen = slice(None, None, max(1, len(rows) // _KEPT))
@@ -90,9 +94,11 @@ def measure(stored: NDArray[np.generic], *, also: Collection[float | int] = ()) 
 
 
 def marked(
-    stored: NDArray[np.generic], also: Collection[float | int] = ()
+    stored: NDArray[Any], *, also: Collection[float | int] = (), read: bool = False
 ) -> Bool[np.ndarray, "h w"]:
     """Where a map holds one of the markers that `measure` knows."""
+    if read:
+        return np.isnan(stored)
     return np.logical_or.reduce(list(_markers(stored, also).values()))
 
 
@@ -163,7 +169,7 @@ def quantiles(facts: Sequence[MapFacts]) -> tuple[float, float, float, float, fl
 
 
 def _markers(
-    stored: NDArray[np.generic], also: Collection[float | int]
+    stored: NDArray[Any], also: Collection[float | int]
 ) -> dict[str, Bool[np.ndarray, "h w"]]:
     masks = {"0": stored == 0}
     if stored.dtype.kind == "u":

@@ -7,7 +7,7 @@ paths. Partners have the same path but for one folder, or for a word at an end o
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +29,7 @@ _OTHER = {
     *("normal", "normals", "flow", "confidence", "conf", "uncertainty", "valid", "albedo", "sky"),
     *("pose", "poses", "camera", "cam", "calib", "intrinsics"),
 }
+MOST = 500_000  # files that are looked at; more are like these, or pairs of a size for lists
 _NUMBERS = {".npy", ".npz", ".h5", ".hdf5", ".exr", ".pfm", ".dpt"}  # never photographs
 _NAMES = 2  # place of the number of fitting names in what `_likeness` gives
 _WORD = re.compile(r"[A-Za-z]+")
@@ -65,6 +66,7 @@ class Pairs:
         rgb: pattern of the images for `RgbDepthFolder`; None where one pattern does not do.
         depth: of the depth.
         eight_bits: the depth is a picture of 8 bits.
+        cut: there are more than `MOST` files, and the rest was not looked at.
     """
 
     pairs: list[tuple[str, str]]
@@ -73,11 +75,13 @@ class Pairs:
     rgb: str | None
     depth: str | None
     eight_bits: bool
+    cut: bool
 
 
 def find_pairs(root: Path) -> Pairs | None:
     """Images and their depth below `root`; None where nothing looks like depth."""
-    series = [s for s in _all_series(root) if not s.words & _OTHER]
+    names = list(itertools.islice(depth_files.files_below(root), MOST + 1))
+    series = [s for s in _all_series(root, names[:MOST]) if not s.words & _OTHER]
     depths = [s for s in series if s.kind == "numbers"]
     eight_bits = not depths
     if eight_bits:
@@ -88,13 +92,15 @@ def find_pairs(root: Path) -> Pairs | None:
     named = any(s.words & _DEPTH for s in depths)
     if not joined and (eight_bits or (pictures and not named)):
         return None
-    return _pairs(joined, pictures, depths, eight_bits) if depths else None
+    if not depths:
+        return None
+    return _pairs(joined, pictures, depths, eight_bits=eight_bits, cut=len(names) > MOST)
 
 
-def _all_series(root: Path) -> Iterator[_Series]:
+def _all_series(root: Path, names: Iterable[str]) -> Iterator[_Series]:
     wanted = {*depth_files.suffixes(), *images.suffixes_of_images()}
     found: dict[tuple[tuple[str, ...], str, str, str], dict[str, str]] = defaultdict(dict)
-    for name in depth_files.files_below(root):
+    for name in names:
         path = PurePosixPath(name)
         if (suffix := path.suffix.lower()) in wanted:
             begin, core, end = _without_words(path.stem)
@@ -203,7 +209,9 @@ def _pairs(
     joined: Sequence[tuple[_Series, _Series, dict[str, str]]],
     pictures: Sequence[_Series],
     depths: Sequence[_Series],
+    *,
     eight_bits: bool,
+    cut: bool,
 ) -> Pairs:
     pairs = sorted((p.files[a], d.files[b]) for p, d, common in joined for a, b in common.items())
     rgb, depth = (_pattern(files) for files in zip(*pairs, strict=True)) if pairs else (None, None)
@@ -219,6 +227,7 @@ def _pairs(
         rgb=rgb,
         depth=depth,
         eight_bits=eight_bits,
+        cut=cut,
     )
 
 

@@ -44,16 +44,16 @@ class Tile:
     values: NDArray[np.float64] | None = None
 
 
-def tile(key: str, seen: Seen, also: Sequence[float] = ()) -> Tile:
-    """What the sheet needs of a sample; `also` are markers of its depth."""
+def tile(key: str, seen: Seen, *, also: Sequence[float] = (), read: bool = False) -> Tile:
+    """What the sheet needs of a sample; the markers of its depth as in `measure`."""
     image = None if seen.image is None else _small(seen.image, cv2.INTER_AREA)
     if seen.depth is None:
         return Tile(key=key, image=image)
-    invalid = measure.marked(seen.depth, also)
+    invalid = measure.marked(seen.depth, also=also, read=read)
     colours = np.where(invalid[..., None], _INVALID, _VALID).astype(np.uint8)
     if seen.far is not None:
         colours[seen.far] = _FAR
-    facts = measure.measure(seen.depth, also=also)
+    facts = measure.measure(seen.depth, also=also, read=read)
     return Tile(
         key=key,
         image=image,

@@ -15,7 +15,7 @@ from PIL import Image
 from distill.datasets import depth_files, images, remote
 from distill.datasets.photographs import open_photographs
 from distill.inspection.layouts import recognise, recognise_below
-from distill.inspection.pairing import Pairs, find_pairs
+from distill.inspection.pairing import MOST, Pairs, find_pairs
 from distill.labels.store import LabelStore
 from distill.types import Dataset, Sample
 
@@ -159,6 +159,9 @@ def _paired(root: Path, pairs: Pairs, doubts: list[str]) -> Source:
             f"of one name: first {pairs.images[:1]} and {pairs.depths[:1]}; name partners alike "
             "but for one folder, or a word such as `_rgb` and `_depth`"
         )
+
+    if pairs.cut:
+        doubts.append(f"only the first {MOST} files were looked at")
 
     def read(number: int) -> Seen:
         rgb, depth = pairs.pairs[number]

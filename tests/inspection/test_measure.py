@@ -46,6 +46,14 @@ def test_other_numbers_can_be_markers():
     assert facts.values.tolist() == [1, 2]
 
 
+def test_what_a_reader_has_decided_is_not_decided_again():
+    values = np.array([[0.0, 1, 2, np.nan]])  # disparity: 0 is the sky
+    facts = measure.measure(values, read=True)
+    assert facts.markers == {"NaN": 0.25}
+    assert facts.values.tolist() == [0, 1, 2]
+    assert measure.marked(values, read=True).tolist() == [[False, False, False, True]]
+
+
 def test_a_map_without_any_number():
     facts = measure.measure(np.full((20, 30), np.nan, np.float32))
     assert (facts.valid, facts.levels, facts.adjacent, facts.slope) == (0, 0, 0, None)

@@ -8,6 +8,7 @@ from depth_pictures import picture, room, stored, write_npy, write_pairs, write_
 from PIL import Image
 
 from distill.datasets.rgb_depth_folder import RgbDepthFolder
+from distill.inspection import pairing, sources
 from distill.inspection.pairing import find_pairs
 
 MAPS = [stored(room(12, 16, seed=n), 1000) for n in range(4)]
@@ -132,3 +133,16 @@ def test_depth_without_images(tmp_path: Path):
     found = find_pairs(tmp_path)
     assert found is not None
     assert found.depths == ["depth/1.png"]
+
+
+def test_very_many_files_are_cut_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_pairs(tmp_path, MAPS, rgb="{n}_rgb.jpg", depth="{n}_depth.png")
+    found = find_pairs(tmp_path)
+    assert found is not None
+    assert not found.cut
+    monkeypatch.setattr(pairing, "MOST", 6)
+    found = find_pairs(tmp_path)
+    assert found is not None
+    assert (len(found.pairs), found.cut) == (3, True)
+    monkeypatch.setattr(sources, "MOST", 6)
+    assert sources.open_source(tmp_path).doubts == ["only the first 6 files were looked at"]
