@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imagecodecs
@@ -80,7 +81,7 @@ def _upstream(path: Path, size: tuple[int, int]) -> torch.Tensor:
     """Depth Anything V2's preprocessing: float64 RGB, bicubic to `lower_bound`, normalised."""
     read = cv2.imread(str(path))
     assert read is not None
-    rgb = cv2.cvtColor(read, cv2.COLOR_BGR2RGB) / 255.0
+    rgb: Any = cv2.cvtColor(read, cv2.COLOR_BGR2RGB) / 255.0
     resized = cv2.resize(rgb, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
     normal = (resized - _MEAN) / _DEVIATION
     return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1), np.float32))
