@@ -1,5 +1,6 @@
 """Photographs in LMDB folders, LSUN's form: keys and encoded images."""
 
+import glob as globs
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -33,13 +34,14 @@ class LmdbImages:
 
     def __init__(self, folder: Path, *, name: str = "lsun") -> None:
         self.name = name
-        found = sorted(path.parent.absolute() for path in folder.rglob(_DATA))
+        below = f"{globs.escape(str(folder.absolute()))}/**/{_DATA}"
+        found = sorted(globs.glob(below, recursive=True))  # noqa: PTH207 it follows links
         if not found:
             raise FileNotFoundError(
                 f"{name}: no {_DATA} in {folder}; give the folder that holds LSUN's "
                 "bedroom_train_lmdb and the others, unpacked"
             )
-        self._names = remote.short_names([str(path) for path in found])
+        self._names = remote.short_names([str(Path(path).parent) for path in found])
         places = tuple(sorted(self._names, key=lambda place: f"{self._names[place]}/"))
         self._manifest = kept_or_listed(
             f"lmdb_images {' '.join(places)}",
@@ -86,6 +88,7 @@ class LmdbImages:
 
 def _database(place: str) -> Any:
     """Open once in each process: LMDB forbids twice, and to use what a parent has open."""
+    place = os.path.realpath(place)  # twice would also be by another way
     process, database = _OPEN.get(place, (0, None))
     if process != os.getpid():
         if database is not None:
@@ -101,9 +104,15 @@ def _opened(place: str) -> Any:
         raise ImportError("LMDB folders need lmdb: pip install 'distill[data]'") from error
     try:
         # no lock: it may lie on a read-only disk, and nobody writes to it
-        return lmdb.open(place, readonly=True, lock=False, readahead=False, meminit=False)
+        database = lmdb.open(place, readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
         raise ValueError(f"{place}: damaged or no LMDB folder: {error}") from error
+    needed = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+    size = (Path(place) / _DATA).stat().st_size
+    if size < needed:  # to read behind the end of a mapped file kills the process
+        database.close()
+        raise ValueError(f"{place}/{_DATA}: has {size} of {needed} bytes; fetch it again")
+    return database
 
 
 def _entries(places: Sequence[str], state: dict[str, str]) -> Iterator[Entry]:
@@ -124,7 +133,8 @@ def _entries(places: Sequence[str], state: dict[str, str]) -> Iterator[Entry]:
 
 def _paths(reading: Any) -> Iterator[str]:
     for key in reading.cursor().iternext(values=False):
-        yield quote_from_bytes(key, safe="")
+        path = quote_from_bytes(key, safe="")
+        yield path if path.strip(".") else path.replace(".", "%2E")
 
 
 def _fresh(places: Sequence[str], state: Mapping[str, str]) -> bool:

@@ -61,11 +61,12 @@ def test_one_folder_and_the_bytes_as_they_are(tmp_path: Path):
 
 
 def test_keys_that_are_no_names_are_written_safely_and_in_order(tmp_path: Path):
-    raw = [b"a/b.jpg", b"..", b"\x00\xff", b"%41", b"A", "ü".encode()]
+    raw = [b"a/b.jpg", b".", b"..", b"\x00\xff", b"%41", b"A", "ü".encode()]
     images = LmdbImages(write(tmp_path / "x_lmdb", {key: key for key in raw}))
     assert keys(images) == sorted(keys(images))
     assert all(key.count("/") == 2 for key in keys(images))
-    assert {images.encoded(n) for n in range(6)} == set(raw)
+    assert not {key.split("/")[2] for key in keys(images)} & {".", ".."}
+    assert {images.encoded(n) for n in range(7)} == set(raw)
 
 
 def test_keys_are_listed_once(tmp_path: Path, monkeypatch):
@@ -101,3 +102,24 @@ def test_a_value_that_went_away(tmp_path: Path):
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
     with pytest.raises(OSError, match=r"lsun/x_lmdb/b: is not in .* any more"):
         images[1]
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.5, 0.01])
+def test_a_cut_database_is_named_where_reading_it_would_end_the_process(
+    tmp_path: Path, kept: float
+):
+    folder = write(tmp_path / "x_lmdb", {f"{n:03d}".encode(): b"x" * 9000 for n in range(99)})
+    path = folder / "data.mdb"
+    with path.open("r+b") as file:
+        file.truncate(int(path.stat().st_size * kept))
+    with pytest.raises(ValueError, match=r"x_lmdb/data\.mdb: has \d+ of \d+ bytes; fetch it again"):
+        LmdbImages(folder)
+
+
+def test_folders_behind_links(tmp_path: Path):
+    folder = write(tmp_path / "disk" / "x_lmdb", {b"a": webp()})
+    (tmp_path / "lsun").mkdir()
+    (tmp_path / "lsun" / "bedroom_train_lmdb").symlink_to(folder)
+    linked = LmdbImages(tmp_path / "lsun")
+    assert keys(linked) == ["lsun/bedroom_train_lmdb/a"]
+    assert linked.encoded(0) == LmdbImages(folder).encoded(0) == webp()
