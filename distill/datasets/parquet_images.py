@@ -71,13 +71,13 @@ class ParquetImages:
         """The image's own bytes.
 
         Raises:
-            ValueError: the row holds none.
-            OSError: the file is gone, damaged, or cannot be reached.
+            ValueError: the row holds none, or the file is damaged or has changed.
+            OSError: the file is gone or cannot be reached.
         """
         file, row = self._locate(index)
         group = bisect.bisect_right(self._groups[file], row)
-        values = self._group(file, group)
-        value = values[row - (self._groups[file][group - 1] if group else 0)].as_py()
+        first = self._groups[file][group - 1] if group else 0
+        value = self._group(file, group, self._groups[file][group] - first)[row - first].as_py()
         if isinstance(value, dict):
             value = value["bytes"]
         if value is None:
@@ -88,7 +88,7 @@ class ParquetImages:
         """Read one image.
 
         Raises:
-            ValueError: it is damaged or too large (`images.read_pil`), or the row holds none.
+            ValueError: it is damaged or too large (`images.read_pil`), or as `encoded`.
             OSError: as `encoded`.
             IndexError: there is no such sample.
         """
@@ -100,7 +100,7 @@ class ParquetImages:
         file = bisect.bisect_right(self._ends, index)
         return file, index - (self._ends[file - 1] if file else 0)
 
-    def _group(self, file: int, group: int) -> Any:
+    def _group(self, file: int, group: int, rows: int) -> Any:
         if self._process != os.getpid():  # a child must not share what its parent had open
             self._process, self._read = os.getpid(), {}
         if (file, group) not in self._read:
@@ -108,18 +108,23 @@ class ParquetImages:
                 self._read.pop(next(iter(self._read)))
             place = self._places[file]
             self._read[file, group] = remote.with_file(
-                place, lambda source: _column(source, place, group, self.column)
+                place, lambda source: _column(source, place, group, rows, self.column)
             )
         return self._read[file, group]
 
 
-def _column(source: Any, place: str, group: int, column: str) -> Any:
+def _column(source: Any, place: str, group: int, rows: int, column: str) -> Any:
     try:
-        with pq.ParquetFile(source) as file:
-            field = file.schema_arrow.field(column)
-            wanted = f"{column}.bytes" if pa.types.is_struct(field.type) else column
-            return file.read_row_group(group, columns=[wanted]).column(column)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            schema, about = file.schema_arrow, file.metadata
+            there = column in schema.names and group < about.num_row_groups
+            if not there or about.row_group(group).num_rows != rows:  # or a key gets another image
+                raise ValueError(f"{place}: has changed since the start; start the run again")
+            wanted = f"{column}.bytes" if pa.types.is_struct(schema.field(column).type) else column
+            return file.read_row_group(group, columns=[wanted], use_threads=False).column(column)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        if isinstance(error, OSError) and (error.errno or remote.is_remote(place)):
+            raise  # the way to the file, not what is in it
         raise ValueError(f"{place}: row group {group} is damaged: {error}") from error
 
 
@@ -139,5 +144,6 @@ def _footer(source: Any, place: str, column: str) -> list[int]:
 
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
+        place = kind.get_field_index("bytes")
+        return place >= 0 and _holds_bytes(kind.field(place).type)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

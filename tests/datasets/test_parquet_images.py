@@ -124,3 +124,40 @@ def test_what_is_wrong_is_named(tmp_path: Path):
         path.write_bytes(damage)
         with pytest.raises(ValueError, match=r"a\.parquet: damaged or no Parquet file"):
             ParquetImages(path)
+
+
+def test_a_damaged_or_other_file_is_named_never_another_image(tmp_path: Path):
+    values: list[bytes | None] = [bytes([n]) * 2000 for n in range(12)]
+    path = write(tmp_path / "a.parquet", values, group=4)
+    whole, images = path.read_bytes(), ParquetImages(path)
+    path.write_bytes(whole[:2] + b"\xff" * 300 + whole[302:])
+    with pytest.raises(ValueError, match=r"a\.parquet: row group 0 is damaged"):
+        images.encoded(0)
+    write(path, values, group=6)  # its second group begins elsewhere
+    with pytest.raises(ValueError, match=r"a\.parquet: has changed since the start"):
+        images.encoded(5)
+    write(path, values[:4], group=4)
+    with pytest.raises(ValueError, match=r"a\.parquet: has changed since the start"):
+        images.encoded(11)
+    write(path, values, group=4, column="other")
+    with pytest.raises(ValueError, match=r"a\.parquet: has changed since the start"):
+        images.encoded(0)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.parquet"):
+        images.encoded(0)
+
+
+def test_checksums_are_heeded(tmp_path: Path):
+    path = tmp_path / "a.parquet"
+    plain: dict = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
+    pq.write_table(pa.table({"image": [b"x" * 5000]}), path, **plain)
+    path.write_bytes(path.read_bytes().replace(b"x" * 50, b"y" * 50, 1))
+    with pytest.raises(ValueError, match=r"a\.parquet: row group 0 is damaged"):
+        ParquetImages(path).encoded(0)
+
+
+def test_a_struct_of_texts_is_no_image(tmp_path: Path):
+    kind = pa.struct([("bytes", pa.string())])
+    pq.write_table(pa.table({"image": pa.array([{"bytes": "x"}], kind)}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="no column 'image' of image bytes"):
+        ParquetImages(tmp_path)
