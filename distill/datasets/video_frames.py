@@ -1,5 +1,6 @@
 """Photographs out of video files: frames by their time, without those that repeat the last one."""
 
+import glob as globs
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from distill.datasets.video_file import SUFFIXES, Decoder, damage, open_video
 from distill.types import Sample
 
 _INHERITED: list[Any] = []
+_SHORT = 1  # seconds that a file may lack of what it says
 _SMALL = (64, 36)  # pixels; of frames that are compared
 
 
@@ -98,11 +100,9 @@ class VideoFrames:
 
 
 def _videos(root: Path) -> list[Path]:
-    return [
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+    """Also behind links; what is hidden is not looked at."""
+    found = map(Path, globs.glob(f"{globs.escape(str(root))}/**/*", recursive=True))  # noqa: PTH207
+    return [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
 def _all_entries(
@@ -131,15 +131,36 @@ def _entries(place: str, fps: float, distinct: float, state: dict[str, str]) -> 
     before, due = None, -np.inf
     with damage(place), open_video(place) as container:
         stream = container.streams.video[0]
-        for frame in container.decode(stream):
-            if frame.pts is None or frame.pts * stream.time_base < due:
-                continue
+        for frame in _whole(container, place):
             time = frame.pts * stream.time_base
+            if time < due:
+                continue
             small = _small(frame) if distinct else None
             if before is None or small is None or np.abs(small - before).mean() >= distinct:
                 yield Entry(0, f"{round(time * 1_000_000):012d}", frame.pts, 0)
                 before = small
             due = (np.floor(float(time) * fps + 1e-6) + 1) / fps - 1e-6
+
+
+def _whole(container: Any, place: str) -> Iterator[Any]:
+    """All frames, in an order of time, of a file that has all it says it has.
+
+    The end is that of any stream: sound may be longer than pictures.
+    """
+    end = 0.0
+    for packet in container.demux():
+        if packet.pts is not None:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.stream != container.streams.video[0]:
+            continue
+        for frame in packet.decode():
+            if frame.pts is None or frame.is_corrupt:
+                said = "without a time" if frame.pts is None else "damaged"
+                raise ValueError(f"{place}: a frame before {end:.1f} s is {said}; write it anew")
+            yield frame
+    says = ((container.start_time or 0) + (container.duration or 0)) / 1_000_000
+    if says - end > _SHORT:
+        raise ValueError(f"{place}: ends at {end:.1f} of {says:.1f} s; it is cut, fetch it again")
 
 
 def _small(frame: Any) -> np.ndarray:

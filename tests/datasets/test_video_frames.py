@@ -198,3 +198,66 @@ def test_wrong_arguments_are_named(tmp_path: Path, clip: Path):
             VideoFrames(clip, fps=fps, distinct=distinct)
     with pytest.raises(IndexError):
         VideoFrames(clip)[8]
+
+
+@pytest.mark.parametrize("kind", ["mkv", "avi", "mov"])
+def test_a_file_that_ends_early_is_named(tmp_path: Path, kind: str):
+    """Some formats can be read as far as they are there: no frame may be missing in silence."""
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (H, W, 3), dtype=np.uint8) for _ in range(40)]
+    path = encode(tmp_path / f"a.{kind}", noise, codec="mpeg4")
+    whole = path.read_bytes()
+    assert len(VideoFrames(path)) == 8
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"a\.{kind}: (damaged|ends|a frame before)"):
+        VideoFrames(path)
+
+
+def test_sound_may_be_longer_than_pictures(tmp_path: Path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        pictures: Any = container.add_stream("libx264", rate=10)
+        pictures.width, pictures.height, pictures.pix_fmt = W, H, "yuv420p"
+        sound: Any = container.add_stream("aac", rate=8000)
+        container.mux(pictures.encode(av.VideoFrame.from_ndarray(picture(3), format="rgb24")))
+        container.mux(pictures.encode())
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 40_000), np.float32), format="fltp", layout="mono"
+        )
+        frame.sample_rate = 8000
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    assert [number_of(VideoFrames(path)[0].image)] == [3]
+
+
+def test_videos_behind_links_are_found_hidden_ones_not(tmp_path: Path, clip: Path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "bdd").symlink_to(clip.parent)
+    (tmp_path / "videos" / ".trash").symlink_to(clip.parent)
+    video = VideoFrames(tmp_path / "videos", fps=0.5)
+    assert keys(video) == [f"video/bdd/drive.mp4/{s:012d}" for s in (0, 2_000_000)]
+
+
+def test_a_frame_without_time_or_whole_content_is_named(clip: Path, monkeypatch):
+    class Frame:
+        pts, is_corrupt = None, False
+
+    class Packet:
+        pts, duration, time_base, stream = 0, 1, 1, None
+        frame = Frame()
+
+        def decode(self) -> list[Frame]:
+            return [self.frame]
+
+    class Container:
+        start_time, duration, streams = 0, 0, type("", (), {"video": [None]})
+        packet = Packet()
+
+        def demux(self) -> list[Packet]:
+            return [self.packet]
+
+    with pytest.raises(ValueError, match=r"a\.avi: a frame before 1\.0 s is without a time"):
+        list(video_frames._whole(Container(), "a.avi"))
+    Frame.pts, Frame.is_corrupt = 0, True  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"a\.avi: a frame before 1\.0 s is damaged"):
+        list(video_frames._whole(Container(), "a.avi"))
