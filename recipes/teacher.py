@@ -1,6 +1,6 @@
 """Teachers: large networks trained on synthetic sets with exact depth. Yang et al. 2024b (V2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from distill.datasets.blended_mvs import BlendedMvs
 from distill.datasets.hypersim import Hypersim
 from distill.datasets.irs import Irs
+from distill.datasets.opening import open_all
 from distill.datasets.tartanair import TartanAir
 from distill.datasets.virtual_kitti2 import VirtualKitti2
 from distill.evaluation.validation import HeldOut, pictures
@@ -100,8 +101,8 @@ def _teacher(size: str, dinov2: str, data: Path) -> TrainJob:
 
 def _two_sets(data: Path, **where: Any) -> Batches:
     """Hypersim and Virtual KITTI 2 concatenated without balancing. V2 section 7.1."""
-    rooms, streets = Hypersim(data / "hypersim"), VirtualKitti2(data / "virtual_kitti2")
-    return _batches([rooms, streets], **where)
+    rooms, streets = data / "hypersim", data / "virtual_kitti2"
+    return _batches([partial(Hypersim, rooms), partial(VirtualKitti2, streets)], **where)
 
 
 def _five_sets(data: Path, **where: Any) -> Batches:
@@ -113,16 +114,16 @@ def _five_sets(data: Path, **where: Any) -> Batches:
     irs = data / "irs"
     return _batches(
         [
-            Hypersim(data / "hypersim"),
-            VirtualKitti2(data / "virtual_kitti2"),
-            TartanAir(data / "tartanair"),
-            *(Irs(irs, split=split) for split in ("train", "test")),
-            BlendedMvs(data / "blended_mvs"),
+            partial(Hypersim, data / "hypersim"),
+            partial(VirtualKitti2, data / "virtual_kitti2"),
+            partial(TartanAir, data / "tartanair"),
+            *(partial(Irs, irs, split=split) for split in ("train", "test")),
+            partial(BlendedMvs, data / "blended_mvs"),
         ],
         **where,
     )
 
 
-def _batches(datasets: Sequence[Dataset], **where: Any) -> Batches:
-    mixture = Mixture([(dataset, None) for dataset in datasets])
+def _batches(openers: Sequence[Callable[[], Dataset]], **where: Any) -> Batches:
+    mixture = Mixture([(dataset, None) for dataset in open_all(openers)])
     return batches(mixture, transform=partial(resize_and_crop, size=518), **where)

@@ -12,7 +12,7 @@ def open_all(openers: Iterable[Callable[[], Dataset]]) -> list[Dataset]:
         openers: `partial(Hypersim, root)` and the like, whose constructors are cheap.
 
     Raises:
-        ValueError: some cannot be opened; a line for each. A single failure comes as it is.
+        ValueError: some cannot be opened; a line for each reason. A single failure comes as it is.
         FileNotFoundError: likewise.
     """
     opened: list[Dataset] = []
@@ -25,6 +25,6 @@ def open_all(openers: Iterable[Callable[[], Dataset]]) -> list[Dataset]:
     if len(failures) == 1:
         raise failures[0]
     if failures:
-        lines = "\n".join(f"  {error}" for error in failures)
+        lines = "\n".join(dict.fromkeys(f"  {error}" for error in failures))
         raise ValueError(f"{len(failures)} data sets cannot be opened:\n{lines}")
     return opened

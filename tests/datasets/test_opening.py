@@ -38,6 +38,6 @@ def test_one_failure_comes_as_it_is():
 
 
 def test_several_failures_come_together():
-    message = r"2 data sets cannot be opened:\n  hypersim: no such.*\n  irs: the list is empty"
+    message = r"3 data sets cannot be opened:\n  hypersim: no such.*\n  irs: the list is empty$"
     with pytest.raises(ValueError, match=message):
-        open_all([missing, Three, empty])
+        open_all([missing, Three, empty, empty])
