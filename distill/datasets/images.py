@@ -214,7 +214,7 @@ def _open_sized(
             if image.mode == "F":
                 raise _Refused(f"{name}: float pixels have no range; save it with 16 bits")
             orientation = _orientation(image)  # read late: TIFF turns itself while loading
-            if image.format != "JPEG":
+            if image.format not in ("JPEG", "MPO"):  # what `draft` may have reduced
                 width, height = image.size
             if orientation in _UPRIGHT:
                 image = image.transpose(_UPRIGHT[orientation])

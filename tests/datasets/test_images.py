@@ -110,9 +110,11 @@ def photo(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("reduced", [True, False])
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("form", ["JPEG", "MPO", "PNG"])
 def test_at_another_size(form, reduced):
-    data = saved(Image.fromarray(photo(411, 619)), form, quality=97)
+    picture = Image.fromarray(photo(411, 619))
+    more = {"save_all": True, "append_images": [picture]} if form == "MPO" else {}
+    data = saved(picture, form, quality=97, **more)
     image, full = images.read_sized(data, 100, 150, reduced=reduced)
     assert full == (411, 619)
     close(image, photo(100, 150), 0.02)
