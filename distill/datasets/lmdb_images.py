@@ -2,6 +2,7 @@
 
 import glob as globs
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from distill.types import Sample
 
 _DATA = "data.mdb"
 _OPEN: dict[str, tuple[int, Any]] = {}
+_OPENING = threading.Lock()
 
 
 class LmdbImages:
@@ -89,12 +91,13 @@ class LmdbImages:
 def _database(place: str) -> Any:
     """Open once in each process: LMDB forbids twice, and to use what a parent has open."""
     place = os.path.realpath(place)  # twice would also be by another way
-    process, database = _OPEN.get(place, (0, None))
-    if process != os.getpid():
-        if database is not None:
-            database.close()  # this process's copy of it; without locks the parent's stays open
-        _OPEN[place] = os.getpid(), _opened(place)
-    return _OPEN[place][1]
+    with _OPENING:
+        process, database = _OPEN.get(place, (0, None))
+        if process != os.getpid():
+            if database is not None:
+                database.close()  # this process's copy; without locks the parent's stays open
+            _OPEN[place] = os.getpid(), _opened(place)
+        return _OPEN[place][1]
 
 
 def _opened(place: str) -> Any:

@@ -2,6 +2,7 @@
 
 import glob as globs
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -65,10 +66,13 @@ class VideoFrames:
         )
         if len(self._manifest) == 0:
             raise ValueError(f"{name}: no frame in {len(found)} videos of {source}")
-        self._process, self._decoder = -1, None
+        self._own = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_process": -1, "_decoder": None}
+        return self.__dict__ | {"_own": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_own": threading.local()}
 
     def __len__(self) -> int:
         return len(self._manifest)
@@ -88,15 +92,20 @@ class VideoFrames:
             IndexError: there is no such sample.
         """
         entry = self._manifest[index]
-        place = self._places[entry.container]
-        if self._process != os.getpid():  # a child must not use what its parent has open,
-            _INHERITED.append(self._decoder)  # nor close it: the decoder's threads are not here
-            self._process, self._decoder = os.getpid(), None
-        if self._decoder is None or self._decoder.place != place:
-            self._decoder = Decoder(place)
-        pixels = self._decoder.frame(entry.offset)
+        pixels = self._decoder(self._places[entry.container]).frame(entry.offset)
         image = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C")).div_(255)
         return Sample(key=self.key(index), image=image)
+
+    def _decoder(self, place: str) -> Decoder:
+        """Of this thread alone, for a decoder has one place in its file."""
+        process, decoder = getattr(self._own, "opened", (-1, None))
+        if process != os.getpid():  # a child must not use what its parent has open,
+            _INHERITED.append(decoder)  # nor close it: the decoder's threads are not here
+            decoder = None
+        if decoder is None or decoder.place != place:
+            decoder = Decoder(place)
+            self._own.opened = os.getpid(), decoder
+        return decoder
 
 
 def _videos(root: Path) -> list[Path]:
@@ -109,8 +118,8 @@ def _all_entries(
     places: Sequence[str], fps: float, distinct: float, state: dict[str, str]
 ) -> Iterator[Entry]:
     for number, place in enumerate(places):
+        state[place] = remote.version(place)  # first, or a change meanwhile would go unseen
         one = _chosen(place, fps, distinct)
-        state[place] = remote.version(place)
         for index in range(len(one)):
             yield one[index]._replace(container=number)
 

@@ -4,6 +4,8 @@ import io
 import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -13,7 +15,7 @@ from contracts import check_dataset
 from PIL import Image
 from scenes import ball, pinhole, room
 
-from distill.datasets import manifest
+from distill.datasets import lmdb_images, manifest
 from distill.datasets.lmdb_images import LmdbImages
 
 H, W = 24, 40
@@ -123,3 +125,19 @@ def test_folders_behind_links(tmp_path: Path):
     linked = LmdbImages(tmp_path / "lsun")
     assert keys(linked) == ["lsun/bedroom_train_lmdb/a"]
     assert linked.encoded(0) == LmdbImages(folder).encoded(0) == webp()
+
+
+def test_threads_that_all_come_first(tmp_path: Path):
+    images = LmdbImages(write(tmp_path / "x_lmdb", {b"a": webp()}))
+    together = threading.Barrier(4)
+
+    def read(index: int) -> bytes:
+        together.wait()
+        return images.encoded(index)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(200):
+            for _, database in lmdb_images._OPEN.values():
+                database.close()
+            lmdb_images._OPEN.clear()
+            assert list(pool.map(read, [0] * 4)) == [webp()] * 4

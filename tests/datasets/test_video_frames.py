@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,13 @@ def test_frames_are_the_first_at_or_behind_each_multiple(clip: Path):
     assert [number_of(video[n].image) for n in range(8)] == list(range(0, 40, 5))
     every = VideoFrames(clip, fps=30.0)
     assert [number_of(every[n].image) for n in range(40)] == list(range(40))
+
+
+def test_threads_do_not_take_the_decoder_from_each_other(clip: Path):
+    video = VideoFrames(clip, fps=30.0)
+    with ThreadPoolExecutor(3) as pool:
+        images = list(pool.map(lambda n: video[n].image, range(40)))
+    assert [number_of(image) for image in images] == list(range(40))
 
 
 def test_any_order_gives_the_same_frames_to_the_bit(clip: Path):
