@@ -12,6 +12,10 @@ import fsspec
 
 _ATTEMPTS = 5
 _FINAL = (401, 403, 404, 410)  # answers that another attempt will not change
+_TAGS = (  # of what changes with a file, as S3, HTTP, Hugging Face, Azure and others call it
+    *("ETag", "etag", "LastModified", "Last-Modified", "last_modified", "blob_id"),
+    *("mtime", "created"),
+)
 _BLOCK = 1 << 16  # bytes that a look into a far file fetches at least
 _PAUSE = 0.5  # seconds before the second attempt; then twice as long each time
 _log = logging.getLogger(__name__)
@@ -72,7 +76,7 @@ def version(place: str) -> str:
         status = Path(place).stat()
         return f"{status.st_size} {status.st_mtime_ns}"
     about = patiently(place, lambda fs, path: fs.info(path))
-    tags = [about.get(name) for name in ("ETag", "etag", "LastModified", "mtime", "created")]
+    tags = [about.get(name) for name in _TAGS]
     return f"{about['size']} {next(filter(None, tags), '')}"
 
 

@@ -327,6 +327,15 @@ def test_a_shard_that_was_replaced_is_listed_again(tmp_path: Path):
         assert len(TarShards(f"{address}/a.tar")) == 2
 
 
+@pytest.mark.parametrize("tag", ["ETag", "Last-Modified", "last_modified", "blob_id"])
+def test_what_tells_that_a_far_file_of_the_same_size_changed(monkeypatch, tag):
+    about = {"size": 9, "name": "a.tar", tag: "one"}
+    monkeypatch.setattr(remote, "patiently", lambda place, work: about)
+    before = remote.version("https://x/a.tar")
+    about[tag] = "two"
+    assert remote.version("https://x/a.tar") != before
+
+
 def test_object_stores(tmp_path: Path):
     """memory:// stands for s3:// and the others that fsspec knows."""
     store = fsspec.filesystem("memory")
