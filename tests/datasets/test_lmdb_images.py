@@ -1,6 +1,7 @@
 """LSUN's LMDB folders."""
 
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
+import torch
 from contracts import check_dataset
 from PIL import Image
 from scenes import ball, pinhole, room
@@ -141,3 +143,17 @@ def test_threads_that_all_come_first(tmp_path: Path):
                 database.close()
             lmdb_images._OPEN.clear()
             assert list(pool.map(read, [0] * 4)) == [webp()] * 4
+
+
+def test_a_child_opens_its_own(tmp_path: Path):
+    images = LmdbImages(write(tmp_path / "x_lmdb", {b"a": webp(), b"b": webp(1)}))
+    images[0]  # open in the parent
+    loader = torch.utils.data.DataLoader(
+        range(2),  # type: ignore[arg-type]  # any __getitem__ will do
+        batch_size=None,
+        num_workers=1,
+        collate_fn=lambda n: (images.encoded(n), lmdb_images._OPEN[str(tmp_path / "x_lmdb")][0]),
+    )
+    values, owners = zip(*loader, strict=True)
+    assert values == (webp(), webp(1))
+    assert os.getpid() not in owners

@@ -123,6 +123,12 @@ def test_a_frame_that_repeats_the_last_one_is_left_out(tmp_path: Path):
     assert len(VideoFrames(path, fps=10.0, distinct=0.02)) == 3
 
 
+def test_a_slow_change_is_held_against_the_last_frame_kept(tmp_path: Path):
+    path = encode(tmp_path / "dawn.mp4", [picture(n) for n in range(8)])  # 2/255 each
+    video = VideoFrames(path, fps=10.0, distinct=3 / 255)
+    assert [number_of(video[n].image) for n in range(len(video))] == [0, 2, 4, 6]
+
+
 def turned(path: Path, quarter: int) -> Path:
     """The same file, its display matrix turned by quarters to the right."""
     c, s = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarter]
