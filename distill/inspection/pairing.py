@@ -31,7 +31,7 @@ _OTHER = {
 }
 MOST = 500_000  # files that are looked at; more are like these, or pairs of a size for lists
 _NUMBERS = {".npy", ".npz", ".h5", ".hdf5", ".exr", ".pfm", ".dpt"}  # never photographs
-_NAMES = 2  # place of the number of fitting names in what `_likeness` gives
+_NAMES = 1  # place of the number of fitting names in what `_likeness` gives
 _WORD = re.compile(r"[A-Za-z]+")
 
 
@@ -170,7 +170,7 @@ def _join(
         candidates = {id(s): s for place in set(_places(depth.folder)) for s in near[place]}
         if len(pictures) + len(depths) > 2 and f"{depth.begin}{depth.end}":
             # names that say what they are need no folder that does: this one is a scene's
-            candidates = {n: s for n, s in candidates.items() if any(_likeness(s, depth)[:2])}
+            candidates = {n: s for n, s in candidates.items() if _likeness(s, depth)[0]}
         ranked = [(_likeness(s, depth), s) for s in candidates.values()]
         ranked = [entry for entry in ranked if entry[0][_NAMES]]
         if ranked:
@@ -181,12 +181,11 @@ def _join(
 
 
 def _likeness(picture: _Series, depth: _Series) -> tuple[int, ...]:
-    """One folder, one folder but for known words, how many names fit, how many words they share."""
-    same = picture.folder == depth.folder
+    """One folder but for known words, how many names fit, how many words they share."""
     plain = list(_places(picture.folder))[-1] == list(_places(depth.folder))[-1]
     shared = picture.words & depth.words
     names = len(_common(picture, depth))
-    return same, plain, names, len(shared), len(picture.words & _IMAGE)
+    return plain, names, len(shared), len(picture.words & _IMAGE)
 
 
 def _common(picture: _Series, depth: _Series) -> dict[str, str]:

@@ -117,6 +117,10 @@ def test_patterns():
     assert {name: pattern([measure.measure(m)]) for name, m in maps.items()} == {
         name: name for name in maps
     }
+    half = np.where(np.arange(96)[:, None] < 48, room(), 0)  # a large hole is no pattern of points
+    flaws = np.where(np.random.default_rng(0).random((96, 128)) < 0.75, room(), 0)
+    for values in (half, flaws):
+        assert pattern([measure.measure(values)]) == "dense with holes"
 
 
 def test_a_frequent_number_at_an_end_is_found_and_others_are_not():

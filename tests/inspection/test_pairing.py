@@ -23,6 +23,10 @@ LAYOUTS = {  # image, depth, the patterns that are proposed
     "left": ("image_left/{n}.png", "depth_left/{n}.png", "image_left", "depth_left"),
     "a folder each": ("{n}/rgb.png", "{n}/depth.png", "*/rgb*", "*/depth*"),
     "scenes with words": ("{scene}/rgb_{n}.jpg", "{scene}/depth_{n}.png", "*/rgb_*", "*/depth_*"),
+    "scenes with words twice": (
+        *("{scene}/rgb/rgb_{n}.jpg", "{scene}/depth/depth_{n}.png"),
+        *("*/rgb/rgb_*", "*/depth/depth_*"),
+    ),
     "two folders of no words": ("A/rgb_{n}.jpg", "B/depth_{n}.png", "A/rgb_*", "B/depth_*"),
     "beginnings that are no words": ("im/foo_{n}.jpg", "z/bar_{n}.png", None, None),
 }
@@ -61,12 +65,22 @@ def test_masks_and_normals_and_the_other_camera_are_no_depth(tmp_path: Path):
     assert len(found.pairs) == 8
 
 
-def test_depth_is_preferred_to_disparity(tmp_path: Path):
+@pytest.mark.parametrize(
+    "name", ["mask/{n:04d}.npy", "depth_mask/{n:04d}.npy", "normals/{n:04d}.npy"]
+)
+def test_images_with_masks_alone_have_no_depth(name: str, tmp_path: Path):
+    write_pairs(tmp_path, MAPS, depth=name, write=write_npy)
+    assert find_pairs(tmp_path) is None
+
+
+def test_depth_is_preferred_to_disparity_even_if_there_is_less(tmp_path: Path):
     write_pairs(tmp_path, MAPS)
     write_pairs(tmp_path, MAPS, depth="disparity/{n:04d}.png")
+    (tmp_path / "depth/0003.png").unlink()
     found = find_pairs(tmp_path)
     assert found is not None
     assert {depth.split("/")[0] for _, depth in found.pairs} == {"depth"}
+    assert found.images == ["rgb/0003.jpg"]
 
 
 def test_who_has_no_partner_is_named(tmp_path: Path):
