@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -148,11 +149,15 @@ def test_threads_that_all_come_first(tmp_path: Path):
 def test_a_child_opens_its_own(tmp_path: Path):
     images = LmdbImages(write(tmp_path / "x_lmdb", {b"a": webp(), b"b": webp(1)}))
     images[0]  # open in the parent
+
+    def read(index: Any) -> tuple[bytes, int]:
+        return images.encoded(index), lmdb_images._OPEN[str(tmp_path / "x_lmdb")][0]
+
     loader = torch.utils.data.DataLoader(
         range(2),  # type: ignore[arg-type]  # any __getitem__ will do
         batch_size=None,
         num_workers=1,
-        collate_fn=lambda n: (images.encoded(n), lmdb_images._OPEN[str(tmp_path / "x_lmdb")][0]),
+        collate_fn=read,
     )
     values, owners = zip(*loader, strict=True)
     assert values == (webp(), webp(1))
