@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,34 +17,39 @@ _log = logging.getLogger(__name__)
 class Quarantine:
     """One process's part: `out/quarantine.jsonl`, or `quarantine-00001.jsonl` and so on beside it.
 
-    A sample is named once, however often it comes up; a resumed run goes on with what is there.
+    A sample is named once, however often it comes up, with the update that lacked it. What a
+    resumed run will do again is first taken back, so that it stops no longer at what was mended.
 
     Args:
         out: the run's folder.
         rank, world_size: of this process.
         samples: of all data sets together.
         budget: share of them that may be set aside.
+        start: updates done; what came in later ones is taken back.
     """
 
     def __init__(
-        self, out: Path, rank: int, world_size: int, *, samples: int, budget: float
+        self, out: Path, rank: int, world_size: int, *, samples: int, budget: float, start: int
     ) -> None:
         self._path = out / (f"quarantine-{rank:05d}.jsonl" if rank else NAME)
         self._out, self._samples, self._budget = out, samples, budget
         self._known: set[str] = set()
         for path in out.glob("quarantine*.jsonl"):
             # a run with more processes may have left files that are nobody's now
-            if _rank(path) % world_size == rank:
-                rows = list(read_rows(path))
+            of = _rank(path)
+            if of is not None and of % world_size == rank:
+                rows = [row for row in read_rows(path) if row.get("step", -1) < start]
                 self._known |= {str(row["key"]) for row in rows}
                 lines = "".join(json.dumps(row) + "\n" for row in rows)
                 atomic.write_text(path, lines)  # without a last line that a kill cut off
+                if not rows:
+                    path.unlink()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def add(self, reasons: Mapping[str, str]) -> None:
-        """Name samples, each with the reason; those known already are left."""
+    def add(self, reasons: Mapping[str, str], *, step: int) -> None:
+        """Name samples that update `step` lacks, with reasons; those known already are left."""
         new = {key: reason for key, reason in reasons.items() if key not in self._known}
         if not new:
             return
@@ -51,7 +57,7 @@ class Quarantine:
         with self._path.open("a") as file:
             for key, reason in new.items():
                 _log.warning("set aside: %s: %s", key, reason)
-                file.write(json.dumps({"key": key, "reason": reason}) + "\n")
+                file.write(json.dumps({"key": key, "reason": reason, "step": step}) + "\n")
 
     def check(self, total: int) -> None:
         """Hold the budget.
@@ -70,5 +76,7 @@ class Quarantine:
             )
 
 
-def _rank(path: Path) -> int:
-    return int(path.stem.removeprefix("quarantine").removeprefix("-") or 0)
+def _rank(path: Path) -> int | None:
+    """None of a file that is not ours, such as somebody's copy."""
+    named = re.fullmatch(r"quarantine(?:-(\d{5,}))?\.jsonl", path.name)
+    return int(named[1] or 0) if named else None

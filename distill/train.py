@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ class TrainJob:
     Attributes:
         objective: builds the module that turns a batch into a loss; its `student` is exported.
         batches: `loading.batches` with its mixture and transform; of (batch_size, seed, start,
-            rank, world_size, workers).
+            rank, world_size, workers, set_aside).
         batch_size: samples of one update, over all processes and accumulated batches.
         steps: updates.
         lr: learning rate of each parameter group, of (step, steps).
@@ -214,9 +214,10 @@ def _begin(
     state = checkpoint.load(saved) if saved else None
     if state is not None:
         checkpoint.check_same_job(state.job, description, free=_FREE)
-    batches = _open(job_, accelerator, state.step if state else 0)
+    start = state.step if state else 0
+    batches = _open(job_, accelerator, start)
     place, samples = (accelerator.process_index, world), len(batches.mixture)
-    quarantine = Quarantine(out, *place, samples=samples, budget=job_.max_quarantined)
+    quarantine = Quarantine(out, *place, samples=samples, budget=job_.max_quarantined, start=start)
     pictures = pictures_of(job_) if accelerator.is_main_process else None
     job.seed_everything(job_.seed)
     objective = job_.objective()
@@ -228,8 +229,7 @@ def _begin(
         made.restore(state)
         log.info("resuming at step %d", state.step)
     run = _Run(made, batches, quarantine, out, pictures, description, terminated)
-    run.row_step = made.step
-    return run
+    return replace(run, row_step=made.step)
 
 
 def _open(job_: TrainJob, accelerator: Any, step: int) -> Batches:
@@ -250,7 +250,7 @@ def _draw(job_: TrainJob, run: _Run) -> list[Batch]:
     start = time.perf_counter()
     update = [run.engine.place(next(run.batches)) for _ in range(job_.accumulate)]
     for batch in update:
-        run.quarantine.add(batch.get("set_aside", {}))
+        run.quarantine.add(batch.get("set_aside", {}), step=run.engine.step)
     run.waited += time.perf_counter() - start
     return update
 

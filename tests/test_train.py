@@ -346,6 +346,16 @@ def test_more_than_the_budget_stops_the_run(tmp_path: Path, budget: float, stop:
     assert len(quarantined(tmp_path)) == (2 if budget else 0)
 
 
+def test_a_run_that_the_budget_stopped_goes_on_when_the_files_are_mended(tmp_path: Path):
+    fields: dict[str, Any] = {"max_quarantined": 0.0001, "checkpoint_every": 2}
+    with pytest.raises(GuardStop, match="could not be read"):
+        job(data={"unreadable": (5, 13)}, **fields).run(tmp_path)
+    assert quarantined(tmp_path)
+    job(**fields).run(tmp_path, resume=True)
+    assert (tmp_path / "summary.json").is_file()
+    assert not quarantined(tmp_path)
+
+
 # --- data far away ---
 
 
