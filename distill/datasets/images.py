@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 MAX_PIXELS = 89_478_485  # Pillow's own warning threshold; as float32 RGB this is 1 GiB
@@ -224,7 +224,15 @@ def _open_sized(
     except _Refused:
         raise
     except _DAMAGE as error:
-        raise ValueError(f"{name}: damaged, or not an image: {error}") from error
+        raise ValueError(f"{name}: damaged, or not an image: {_reason(source, error)}") from error
+
+
+def _reason(source: Path | bytes, error: Exception) -> str:
+    """Pillow's own, but for the address in memory by which it calls bytes."""
+    if not isinstance(error, UnidentifiedImageError):
+        return str(error)
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    return "it begins as no image format that is read" if size else "an empty file, 0 bytes"
 
 
 class _Refused(ValueError):

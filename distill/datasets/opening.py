@@ -12,7 +12,7 @@ def open_all(openers: Iterable[Callable[[], Dataset]]) -> list[Dataset]:
         openers: `partial(Hypersim, root)` and the like, whose constructors are cheap.
 
     Raises:
-        ValueError: some cannot be opened; a line for each reason. A single failure comes as it is.
+        ValueError: some cannot be opened; a line for each reason. A single reason comes as it is.
         FileNotFoundError: likewise.
     """
     opened: list[Dataset] = []
@@ -22,9 +22,9 @@ def open_all(openers: Iterable[Callable[[], Dataset]]) -> list[Dataset]:
             opened.append(opener())
         except (ValueError, OSError) as error:
             failures.append(error)
-    if len(failures) == 1:
+    lines = dict.fromkeys(f"  {error}" for error in failures)  # one set may be opened twice
+    if len(lines) == 1:
         raise failures[0]
-    if failures:
-        lines = "\n".join(dict.fromkeys(f"  {error}" for error in failures))
-        raise ValueError(f"{len(failures)} data sets cannot be opened:\n{lines}")
+    if lines:
+        raise ValueError(f"{len(lines)} data sets cannot be opened:\n" + "\n".join(lines))
     return opened

@@ -60,7 +60,7 @@ def test_what_systems_leave_beside_is_no_photograph_an_empty_file_is(tmp_path):
 def test_damage_is_found_on_reading_and_named(tmp_path):
     (tmp_path / "zero.jpg").touch()
     folder = ImageFolder(tmp_path)
-    with pytest.raises(ValueError, match=r"zero\.jpg: damaged, or not an image"):
+    with pytest.raises(ValueError, match=r"zero\.jpg: damaged, or not an image: an empty file"):
         _ = folder[0]
     (tmp_path / "zero.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"zero\.jpg"):

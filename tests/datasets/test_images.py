@@ -224,6 +224,14 @@ def test_damage_names_the_file(form, tmp_path):
                 read(path)
 
 
+@pytest.mark.parametrize("data", [b"", b"<html>404</html>"])
+def test_what_is_no_picture_is_told_without_an_address_in_memory(data):
+    with pytest.raises(ValueError, match=r"a\.jpg: damaged, or not an image: ") as caught:
+        images.read_image(data, name="a.jpg")
+    assert ("an empty file" if not data else "no image format") in str(caught.value)
+    assert "object at" not in str(caught.value)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_flipped_bits_are_read_or_named():
     """No other exception than ValueError leaves the decoder, whatever the bytes."""
@@ -281,7 +289,7 @@ def test_no_ghostscript(tmp_path):
     """A file that says it is a JPEG and is PostScript starts no other program."""
     path = tmp_path / "a.jpg"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
-    with pytest.raises(ValueError, match="cannot identify"):
+    with pytest.raises(ValueError, match="no image format that is read"):
         images.read_image(path)
     assert list(images.list_images(tmp_path)) == ["a.jpg"]
     (tmp_path / "b.eps").touch()

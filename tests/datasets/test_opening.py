@@ -35,9 +35,11 @@ def test_data_sets_come_in_order():
 def test_one_failure_comes_as_it_is():
     with pytest.raises(FileNotFoundError, match="no such folder: x"):
         open_all([Three, missing])
+    with pytest.raises(FileNotFoundError, match="no such folder: x"):
+        open_all([missing, missing])
 
 
 def test_several_failures_come_together():
-    message = r"3 data sets cannot be opened:\n  hypersim: no such.*\n  irs: the list is empty$"
+    message = r"2 data sets cannot be opened:\n  hypersim: no such.*\n  irs: the list is empty$"
     with pytest.raises(ValueError, match=message):
         open_all([missing, Three, empty, empty])
