@@ -1,6 +1,7 @@
 """One video file: its frames by their time stamps, upright, as exact as decoding from the start."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from jaxtyping import UInt8
 from distill.datasets import images
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+_LATE = 1  # seconds behind the wanted frame, after which it does not come any more
 _NEAR = 2  # seconds ahead that are decoded through rather than sought for
 
 
@@ -30,6 +32,8 @@ class Decoder:
         self.place = place
         self._container = open_video(place)
         self._stream = self._container.streams.video[0]
+        # AVI holds no times of frames; those that FFmpeg derives differ after a jump
+        self._guesses = self._container.format.name == "avi"
         self._frames: Iterator[Any] = iter(())
         self._last: Any = None
 
@@ -40,22 +44,45 @@ class Decoder:
             ValueError: the file is damaged there, or has no such frame.
         """
         base = self._stream.time_base
-        near = self._last is not None and 0 < (pts - self._last) * base <= _NEAR
+        ahead = -1 if self._last is None else (pts - self._last) * base
         self._last = None
         with damage(self.place):
-            if not near:
-                self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
-                self._frames = self._container.decode(self._stream)
+            if ahead <= 0 or (ahead > _NEAR and not self._guesses):
+                self._frames = self._from_before(pts)
             for frame in self._frames:
                 if frame.pts == pts:
                     self._last = pts
                     return upright(frame, self.place)
-                if frame.pts is not None and frame.pts > pts:
+                if frame.pts is not None and (frame.pts - pts) * base > _LATE:
                     break
         raise ValueError(
             f"{self.place}: no frame at {float(pts * base):.3f} s; it has changed since it was "
             "listed, start the run again"
         )
+
+    def close(self) -> None:
+        """Give the file back; what refers to a container in a circle keeps it open for long."""
+        self._frames = iter(())
+        self._container.close()
+
+    def _from_before(self, pts: int) -> Iterator[Any]:
+        """All frames from a key frame at or before `pts` on, as decoding from the start gives them.
+
+        A jump may end at a key frame behind `pts`, for it goes by the order in the file: frames
+        that are shown before such a key frame but stored behind it need the one before.
+        """
+        back = 0
+        while not self._guesses and pts - back > (self._stream.start_time or 0):
+            self._container.seek(pts - back, stream=self._stream, backward=True, any_frame=False)
+            frames = self._container.decode(self._stream)
+            first = next(frames, None)
+            if first and first.key_frame and first.pts is not None and first.pts <= pts:
+                return itertools.chain([first], frames)
+            back = max(2 * back, int(1 / self._stream.time_base))
+        self.close()
+        self._container = open_video(self.place)
+        self._stream = self._container.streams.video[0]
+        return self._container.decode(self._stream)
 
 
 def open_video(place: str) -> Any:

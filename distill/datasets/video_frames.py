@@ -103,6 +103,8 @@ class VideoFrames:
             _INHERITED.append(decoder)  # nor close it: the decoder's threads are not here
             decoder = None
         if decoder is None or decoder.place != place:
+            if decoder is not None:
+                decoder.close()
             decoder = Decoder(place)
             self._own.opened = os.getpid(), decoder
         return decoder

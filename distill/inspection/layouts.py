@@ -150,6 +150,13 @@ LAYOUTS: tuple[Layout, ...] = (
         benchmark="nyu",
     ),
     Layout(
+        title="rendered drives in KITTI raw's layout",
+        marks=("splits/drives/train_files.txt",),
+        reader=KittiRaw,
+        parts={part: {"split": "drives", "part": part} for part in ("train", "val")},
+        median=(3.0, 40.0),
+    ),
+    Layout(
         title="KITTI with annotated depth",
         marks=("data_depth_annotated",),
         reader=Kitti,

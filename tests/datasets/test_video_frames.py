@@ -37,6 +37,7 @@ def encode(
     times: list[float] | None = None,
     *,
     codec: str = "libx264",
+    options: dict[str, str] | None = None,
 ) -> Path:
     """A clip with B-frames and few key frames; frame n at `times[n]` seconds, or at 10 a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +49,7 @@ def encode(
         stream.codec_context.time_base = base
         if codec == "libx264":
             stream.options = {"crf": "6", "bf": "2", "g": "12", "preset": "fast"}
+        stream.options = options or stream.options
         for n, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             seconds = n / 10 if times is None else times[n]
@@ -103,6 +105,37 @@ def test_any_order_gives_the_same_frames_to_the_bit(clip: Path):
     assert torch.equal(copy[17].image, forward[17])
     loader = torch.utils.data.DataLoader(video, batch_size=None, num_workers=2)  # type: ignore[arg-type]  # a Protocol, not their class
     assert all(torch.equal(a.image, b) for a, b in zip(loader, forward, strict=True))
+
+
+_OPEN_GOP = "open-gop=1:keyint=8:min-keyint=8:bframes=3:b-adapt=0:scenecut=0:log-level=none"
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("libx264", {"x264-params": _OPEN_GOP}), ("mpeg4", {"bf": "2", "g": "8", "q": "2"})],
+)
+def test_frames_that_need_the_key_frame_before_the_nearest(
+    tmp_path: Path, kind: str, codec: str, options: dict[str, str]
+):
+    """Shown before a key frame but stored behind it: a jump to that one would lose them."""
+    shown = [picture(n) for n in range(40)]
+    path = encode(tmp_path / f"a.{kind}", shown, codec=codec, options=options)
+    video = VideoFrames(path, fps=10.0, distinct=0.0)
+    forward = [sample.image for sample in map(video.__getitem__, range(len(video)))]
+    assert len(forward) >= 20  # AVI holds no times of frames: some look too early, and are left
+    for n in [*reversed(range(len(video))), *range(0, len(video), 7), 5, 12, 3]:
+        assert torch.equal(video[n].image, forward[n]), n
+
+
+def test_only_one_file_is_open_at_a_time(tmp_path: Path):
+    for n in range(8):
+        encode(tmp_path / f"{n}.mp4", [picture(n)])
+    video = VideoFrames(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for n in range(8):
+        assert number_of(video[n].image) == n
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
 
 
 def test_a_variable_frame_rate_is_followed(tmp_path: Path):

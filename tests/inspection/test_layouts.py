@@ -12,6 +12,7 @@ from distill.datasets.virtual_kitti2 import VirtualKitti2
 from distill.evaluation import benchmarks
 from distill.inspection import layouts
 from distill.inspection.inspect import inspect
+from distill.worlds.drives import SPLIT
 
 FILES = {
     "Hypersim": "ai_001_001/images/scene_cam_00_geometry_hdf5/frame.0000.depth_meters.hdf5",
@@ -20,6 +21,7 @@ FILES = {
     "IRS": "Home/ArchVizInterior03Data/d_00001.exr",
     "BlendedMVS": "5c1f33f1d33e1f2e4aa6dda4/rendered_depth_maps/00000000.pfm",
     "NYU Depth v2": "nyu_depth_v2_labeled.mat",
+    "rendered drives in KITTI raw's layout": "splits/drives/train_files.txt",
     "KITTI with annotated depth": "data_depth_annotated/val/2011_09_26_drive_0002_sync/x",
     "KITTI raw": "2011_09_26/2011_09_26_drive_0001_sync/image_02/data/0000000000.png",
     "ETH3D": "office/ground_truth_depth/dslr_images/DSC_0219.JPG",
@@ -46,6 +48,17 @@ def test_a_layout_is_recognised_as_itself(title: str, tmp_path: Path):
     rows = [r.title for r in layouts.LAYOUTS if any(any(root.glob(m)) for m in r.marks)]
     assert rows == [title]
     assert {p: row.title for p, row in layouts.recognise_below(tmp_path).items()} == {root: title}
+
+
+def test_rendered_drives_are_not_taken_for_the_real_set(tmp_path: Path):
+    """They have `data_depth_annotated` too, and none of the frames that KITTI's lists name."""
+    for path in ("data_depth_annotated/train/x", "splits/drives/train_files.txt"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    row = layouts.recognise(tmp_path)
+    assert row is not None
+    assert (row.title, *row.parts) == ("rendered drives in KITTI raw's layout", "train", "val")
+    assert row.parts["val"] == {"split": SPLIT, "part": "val"}
 
 
 def test_rows_name_readers_benchmarks_and_counts_that_exist():
