@@ -33,8 +33,8 @@ def pictures_of(job: Any) -> Batch:
     """What a `TrainJob` shows: its own choice, or else the run's first four samples."""
     if job.pictures is not None:
         return job.pictures()
-    aside = job.max_quarantined > 0
-    drawn = job.batches(batch_size=4, seed=job.seed, workers=0, set_aside=aside)
+    aside = {"set_aside": True} if job.max_quarantined > 0 else {}
+    drawn = job.batches(batch_size=4, seed=job.seed, workers=0, **aside)
     with contextlib.closing(drawn):
         return next(drawn)
 

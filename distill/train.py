@@ -39,7 +39,7 @@ class TrainJob:
     Attributes:
         objective: builds the module that turns a batch into a loss; its `student` is exported.
         batches: `loading.batches` with its mixture and transform; of (batch_size, seed, start,
-            rank, world_size, workers, set_aside).
+            rank, world_size, workers), and `set_aside` unless `max_quarantined` is 0.
         batch_size: samples of one update, over all processes and accumulated batches.
         steps: updates.
         lr: learning rate of each parameter group, of (step, steps).
@@ -234,6 +234,7 @@ def _begin(
 
 def _open(job_: TrainJob, accelerator: Any, step: int) -> Batches:
     """This process's batches after `step` updates; missing data is told before weights load."""
+    aside = {"set_aside": True} if job_.max_quarantined > 0 else {}
     return job_.batches(
         batch_size=job_.batch_size // job_.accumulate,
         seed=job_.seed,
@@ -241,7 +242,7 @@ def _open(job_: TrainJob, accelerator: Any, step: int) -> Batches:
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         workers=job_.workers,
-        set_aside=job_.max_quarantined > 0,
+        **aside,
     )
 
 

@@ -420,6 +420,14 @@ def test_two_processes_stop_together(tmp_path: Path):
         assert "Interrupted: terminated" in (tmp_path / f"stopped-{rank}.log").read_text()
 
 
+def test_a_sample_that_two_processes_cannot_read_counts_once(tmp_path: Path):
+    out = tmp_path / "out"
+    finish(*_pair(out, data={"unreadable": (5,)}, max_quarantined=0.05, steps=30))
+    assert len(list(out.glob("quarantine*.jsonl"))) == 2  # both met it
+    assert quarantined(out) == ["planes/005.png"] * 2
+    assert (out / "summary.json").is_file()
+
+
 def _pair(out: Path, **fields: Any) -> list[BaseProcess]:
     """Two processes as torchrun starts them."""
     with socket.socket() as free:
