@@ -3,7 +3,9 @@
 import bisect
 import itertools
 import os
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +56,10 @@ class ParquetImages:
         self._ends = list(itertools.accumulate(ends[-1] if ends else 0 for ends in self._groups))
         if self._ends[-1] == 0:
             raise ValueError(f"{name}: no row in {len(self._places)} files of {self._places[0]}")
-        self._process, self._read = -1, dict[tuple[int, int], Any]()
+        self._read: _Read | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_process": -1, "_read": {}}
+        return self.__dict__ | {"_read": None}
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -101,16 +103,27 @@ class ParquetImages:
         return file, index - (self._ends[file - 1] if file else 0)
 
     def _group(self, file: int, group: int, rows: int) -> Any:
-        if self._process != os.getpid():  # a child must not share what its parent had open
-            self._process, self._read = os.getpid(), {}
-        if (file, group) not in self._read:
-            while len(self._read) >= _KEPT:
-                self._read.pop(next(iter(self._read)))
-            place = self._places[file]
-            self._read[file, group] = remote.with_file(
-                place, lambda source: _column(source, place, group, rows, self.column)
-            )
-        return self._read[file, group]
+        if self._read is None or self._read.process != os.getpid():
+            self._read = _Read()  # a child must not share what its parent had open
+        read = self._read
+        with read.lock:  # threads of a label job: one reads, the others find it
+            if (file, group) not in read.groups:
+                while len(read.groups) >= _KEPT:
+                    read.groups.pop(next(iter(read.groups)))
+                place = self._places[file]
+                read.groups[file, group] = remote.with_file(
+                    place, lambda source: _column(source, place, group, rows, self.column)
+                )
+            return read.groups[file, group]
+
+
+@dataclass
+class _Read:
+    """The row groups that one process holds."""
+
+    process: int = field(default_factory=os.getpid)
+    lock: Any = field(default_factory=threading.Lock)
+    groups: dict[tuple[int, int], Any] = field(default_factory=dict)
 
 
 def _column(source: Any, place: str, group: int, rows: int, column: str) -> Any:

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -16,7 +18,7 @@ from PIL import Image
 from range_server import serving
 from scenes import ball, pinhole, room
 
-from distill.datasets import remote
+from distill.datasets import parquet_images, remote
 from distill.datasets.parquet_images import ParquetImages
 
 H, W = 24, 40
@@ -77,7 +79,8 @@ def test_any_order_with_few_row_groups_in_memory(tmp_path: Path):
     images = ParquetImages(write(tmp_path / "a.parquet", list(values), group=4))
     for n in np.random.default_rng(0).permutation(23).tolist():
         assert images.encoded(n) == values[n]
-        assert len(images._read) <= 2
+        assert images._read is not None
+        assert len(images._read.groups) <= 2
     assert pickle.loads(pickle.dumps(images)).encoded(-1) == values[-1]
     loader = torch.utils.data.DataLoader(  # the parent has row groups open
         range(23),  # type: ignore[arg-type]  # any __getitem__ will do
@@ -88,6 +91,20 @@ def test_any_order_with_few_row_groups_in_memory(tmp_path: Path):
     assert list(loader) == values
     with pytest.raises(IndexError):
         images.encoded(23)
+
+
+def test_threads_share_a_row_group(tmp_path: Path, monkeypatch):
+    """Those of a label job, which read neighbours at once."""
+    path = tmp_path / "a.parquet"
+    values = [bytes([n]) * (n + 1) for n in range(24)]
+    images, reads = ParquetImages(write(path, list(values), group=4)), []
+    once = parquet_images._column
+    monkeypatch.setattr(
+        parquet_images, "_column", lambda *of: (reads.append(of), time.sleep(0.01), once(*of))[-1]
+    )
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(images.encoded, range(24))) == values
+    assert len(reads) == 6
 
 
 def test_far_away(tmp_path: Path, monkeypatch):
