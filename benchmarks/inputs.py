@@ -29,6 +29,21 @@ def seconds(work: Callable[[], Any], *, repeats: int = 3) -> float:
     return float(np.median(times))
 
 
+def paired(
+    ours: Callable[[], Any], baseline: Callable[[], Any], *, repeats: int
+) -> tuple[float, float]:
+    """Median times of two works that take turns, so that both meet the same machine."""
+    times: list[tuple[float, float]] = []
+    for _ in range(repeats + 1):  # the first is not counted
+        start = time.perf_counter()
+        ours()
+        between = time.perf_counter()
+        baseline()
+        times.append((between - start, time.perf_counter() - between))
+    first, second = np.median(times[1:], axis=0)
+    return float(first), float(second)
+
+
 def photos(folder: Path, *, count: int, size: tuple[int, int]) -> Path:
     """JPEGs with the detail of photographs: noise at every scale."""
     folder.mkdir(parents=True, exist_ok=True)

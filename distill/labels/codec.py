@@ -107,8 +107,9 @@ class JpegXl:
         return encode(planes, lossless=True, effort=self.effort, bitspersample=bits, numthreads=1)
 
     def _tolerance(self, minimum: float, maximum: float) -> float:
-        rounding = np.spacing(np.float32(max(abs(minimum), abs(maximum))))
-        return self.error_bound * (maximum - minimum) * (1 + 1e-6) + 0.5 * float(rounding)
+        """Half a step, and what `decode` rounds in float32: the step, its multiple and the sum."""
+        half_ulp = 0.5 * float(np.spacing(np.float32(max(abs(minimum), abs(maximum)))))
+        return (self.error_bound + 2.0**-23) * (maximum - minimum) + half_ulp
 
 
 def decode(data: bytes) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
@@ -125,8 +126,9 @@ def decode(data: bytes) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h
     decompress: Any = imagecodecs.jpegxl_decode  # untyped
     planes = cast(np.ndarray, decompress(data, numthreads=1))
     codes = planes if planes.ndim == 2 else planes[..., 0]
-    steps = np.arange(levels, dtype=np.float64) * float((maximum - minimum) / (levels - 1))
-    values: np.ndarray = (float(minimum) + steps).astype(np.float32).take(codes)
+    values = codes.astype(np.float32)
+    values *= np.float32((maximum - minimum) / (levels - 1))
+    values += np.float32(minimum)
     if planes.ndim == 2:
         return values, np.ones(codes.shape, dtype=bool)
     valid = planes[..., 1] > 0
