@@ -132,9 +132,8 @@ class TrainJob:
                 return
             saved = checkpoint.latest(out / "checkpoints")
             accelerator.wait_for_everyone()  # until all have looked, nobody writes
-            run = _begin(self, accelerator, out, saved, stack.enter_context(job.terminated()))
+            run = _begin(self, accelerator, out, saved, stack)
             tracker = Tracker(out, start=run.engine.step, steps=self.steps, enabled=is_main)
-            stack.enter_context(contextlib.closing(run.batches))
             with tracker:
                 _train(self, run, tracker)
             _finish(self, run)
@@ -200,7 +199,7 @@ def _between(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
 
 
 def _begin(
-    job_: TrainJob, accelerator: Any, out: Path, saved: Path | None, terminated: threading.Event
+    job_: TrainJob, accelerator: Any, out: Path, saved: Path | None, held: contextlib.ExitStack
 ) -> _Run:
     """Build everything, and put it back to the checkpoint `saved` if there is one."""
     world = accelerator.num_processes
@@ -210,12 +209,14 @@ def _begin(
         f"batch_size={job_.batch_size} must be a multiple of accumulate={job_.accumulate} "
         f"times {world} processes",
     )
-    description = job.describe(job_)
     state = checkpoint.load(saved) if saved else None
+    start = state.step if state else 0
+    terminated = held.enter_context(job.terminated())
+    batches = held.enter_context(contextlib.closing(_open(job_, accelerator, start)))
+    drawn = [f"{len(dataset)} of {dataset.name}" for dataset in batches.mixture.datasets]
+    description = job.describe(job_) | {"samples": drawn}  # other files have other numbers
     if state is not None:
         checkpoint.check_same_job(state.job, description, free=_FREE)
-    start = state.step if state else 0
-    batches = _open(job_, accelerator, start)
     place, samples = (accelerator.process_index, world), len(batches.mixture)
     quarantine = Quarantine(out, *place, samples=samples, budget=job_.max_quarantined, start=start)
     pictures = pictures_of(job_) if accelerator.is_main_process else None

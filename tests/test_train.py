@@ -254,6 +254,8 @@ def test_another_job_cannot_go_on(tmp_path: Path):
     assert "workers" not in str(caught.value)
     with pytest.raises(ValueError, match=r"objective\.width"):
         job(steps=5, student={"width": 12}).run(tmp_path, resume=True)
+    with pytest.raises(ValueError, match=r'samples\.0: "24 of planes" -> "23 of planes"'):
+        job(steps=5, data={"length": 23}).run(tmp_path, resume=True)
 
 
 # --- guards ---
