@@ -43,8 +43,8 @@ class Entry(NamedTuple):
     Attributes:
         container: its number in `Manifest.containers`.
         path: within the container, or below the root where each file is its own.
-        offset: of its first byte in the container.
-        size: bytes.
+        offset: of its first byte in the container; of a video's frame its time stamp.
+        size: bytes; 0 where `path` is enough to find the image.
     """
 
     container: int
@@ -131,11 +131,6 @@ def kept_or_listed(
         _log.warning("%s: its listing cannot be kept (%s)", source, error)
         return Manifest(containers, pa.Table.from_batches(_batches(entries({})), _SCHEMA))
     return Manifest(containers, rows)
-
-
-def sha256(data: bytes) -> str:
-    """Of an image's bytes, as labels and manifests of others name them."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _folder() -> Path:
