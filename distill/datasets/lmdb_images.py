@@ -3,7 +3,7 @@
 import glob as globs
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,10 @@ class LmdbImages:
                 "bedroom_train_lmdb and the others, unpacked"
             )
         self._names = remote.short_names([str(Path(path).parent) for path in found])
-        places = tuple(sorted(self._names, key=lambda place: f"{self._names[place]}/"))
+        places = tuple(self._names)
         self._manifest = kept_or_listed(
             f"lmdb_images {' '.join(places)}",
-            fresh=partial(_fresh, places),
+            fresh=remote.unchanged,
             entries=partial(_entries, places),
             containers=places,
         )
@@ -120,7 +120,8 @@ def _opened(place: str) -> Any:
 
 def _entries(places: Sequence[str], state: dict[str, str]) -> Iterator[Entry]:
     for number, place in enumerate(places):
-        state[place] = remote.version(f"{place}/{_DATA}")
+        data = f"{place}/{_DATA}"
+        state[data] = remote.version(data)
         with _database(place).begin() as reading:
             # LMDB's order is that of the bytes; writing some as % may change it
             paths = _paths(reading)
@@ -138,10 +139,3 @@ def _paths(reading: Any) -> Iterator[str]:
     for key in reading.cursor().iternext(values=False):
         path = quote_from_bytes(key, safe="")
         yield path if path.strip(".") else path.replace(".", "%2E")
-
-
-def _fresh(places: Sequence[str], state: Mapping[str, str]) -> bool:
-    try:
-        return all(state.get(place) == remote.version(f"{place}/{_DATA}") for place in places)
-    except FileNotFoundError:
-        return False

@@ -45,10 +45,8 @@ class ParquetImages:
         name: str = "photos",
     ) -> None:
         self.name, self.column = name, column
-        given = [files] if isinstance(files, str | Path) else files
-        found = {p for one in given for p in remote.expand(one, suffix=".parquet")}
-        self._names = remote.short_names(sorted(found))
-        self._places = sorted(found, key=lambda place: f"{self._names[place]}/")
+        self._names = remote.short_names(remote.expand(files, suffix=".parquet"))
+        self._places = list(self._names)
         self._groups: list[list[int]] = []  # of each file: where its row groups end
         for place in self._places:
             about = remote.with_file(place, lambda file, place=place: _footer(file, place, column))

@@ -4,7 +4,8 @@ import glob as globs
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ _TAGS = (  # of what changes with a file, as S3, HTTP, Hugging Face, Azure and o
     *("ETag", "etag", "LastModified", "Last-Modified", "last_modified", "blob_id"),
     *("mtime", "created"),
 )
+_AT_ONCE = 16  # files that are asked for their version at a time
 _BLOCK = 1 << 16  # bytes that a look into a far file fetches at least
 _PAUSE = 0.5  # seconds before the second attempt; then twice as long each time
 _log = logging.getLogger(__name__)
@@ -80,8 +82,21 @@ def version(place: str) -> str:
     return f"{about['size']} {next(filter(None, tags), '')}"
 
 
-def expand(pattern: str | Path, *, suffix: str) -> list[str]:
-    """The files that a pattern names, sorted; those of this machine by their absolute paths.
+def unchanged(versions: Mapping[str, str]) -> bool:
+    """Whether each file is there with its `version`.
+
+    Raises:
+        OSError: one cannot be reached.
+    """
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(version, versions)) == list(versions.values())
+    except FileNotFoundError:
+        return False
+
+
+def expand(patterns: str | Path | Sequence[str | Path], *, suffix: str) -> list[str]:
+    """The files that a pattern, or several, name; those of this machine by their absolute paths.
 
     What is there on this machine is taken as it is called. Else `{000..123}` counts, `*` and `?`
     match what is there (in a web address `?` starts the query), a folder stands for all files below
@@ -90,6 +105,27 @@ def expand(pattern: str | Path, *, suffix: str) -> list[str]:
     Raises:
         FileNotFoundError: nothing is there.
     """
+    several = [patterns] if isinstance(patterns, str | Path) else patterns
+    return sorted({place for one in several for place in _expanded(one, suffix)})
+
+
+def short_names(places: Sequence[str]) -> dict[str, str]:
+    """Names in keys: a file's own, with folders in front where that is not enough.
+
+    In the order that keys have which begin with them. Of a web address without its query, which may
+    hold a signature that changes.
+
+    Raises:
+        ValueError: two places cannot be told apart.
+    """
+    for parts in range(1, 20):
+        names = {place: "/".join(_parts(place)[-parts:]) for place in places}
+        if len(set(names.values())) == len(set(places)):
+            return dict(sorted(names.items(), key=lambda place_name: f"{place_name[1]}/"))
+    raise ValueError(f"{places[0]}: files of one name; give each another")
+
+
+def _expanded(pattern: str | Path, suffix: str) -> list[str]:
     found: list[str] = []
     pattern = str(pattern) if is_remote(str(pattern)) else str(Path(pattern).absolute())
     for one in [pattern] if _is_here(pattern) else _counted(pattern):
@@ -101,22 +137,7 @@ def expand(pattern: str | Path, *, suffix: str) -> list[str]:
             found.append(one)
     if not found:
         raise FileNotFoundError(f"{pattern}: no file ending with {suffix}")
-    return sorted(set(found))
-
-
-def short_names(places: Sequence[str]) -> dict[str, str]:
-    """Names in keys: a file's own, with folders in front where that is not enough.
-
-    Of a web address without its query, which may hold a signature that changes.
-
-    Raises:
-        ValueError: two places cannot be told apart.
-    """
-    for parts in range(1, 20):
-        names = {place: "/".join(_parts(place)[-parts:]) for place in places}
-        if len(set(names.values())) == len(set(places)):
-            return names
-    raise ValueError(f"{places[0]}: files of one name; give each another")
+    return found
 
 
 def _counted(pattern: str) -> Iterator[str]:
@@ -168,9 +189,7 @@ def _matching(pattern: str) -> list[str]:
 def _is_folder(place: str) -> bool:
     if not is_remote(place):
         return Path(place).is_dir()
-    if Path(place).suffix and not place.endswith(
-        "/"
-    ):  # not asked for what has a file's name: it may cost a list of all
+    if Path(place).suffix and not place.endswith("/"):  # a file's name: to ask may list all files
         return False
     return patiently(place, lambda fs, path: fs.isdir(path))
 

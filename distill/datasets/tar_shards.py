@@ -1,7 +1,7 @@
 """Photographs in tar files, WebDataset's or any other, read where they lie."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,13 +36,11 @@ class TarShards:
 
     def __init__(self, shards: str | Path | Sequence[str | Path], *, name: str = "photos") -> None:
         self.name = name
-        given = [shards] if isinstance(shards, str | Path) else shards
-        found = [p for one in given for p in remote.expand(one, suffix=".tar")]
-        self._names = remote.short_names(found)
-        places = tuple(sorted(set(found), key=lambda place: f"{self._names[place]}/"))
+        self._names = remote.short_names(remote.expand(shards, suffix=".tar"))
+        places = tuple(self._names)
         self._manifest = kept_or_listed(
             f"tar_shards {' '.join(places)}",
-            fresh=partial(_fresh, places),
+            fresh=remote.unchanged,
             entries=partial(_entries, places),
             containers=places,
             slow=any(map(remote.is_remote, places)),
@@ -93,37 +91,30 @@ def _entries(places: Sequence[str], state: dict[str, str]) -> Iterator[Entry]:
 
 
 def _listed(place: str) -> tuple[str, Sequence[Entry]]:
-    version = remote.version(place)
-    found = remote.with_file(place, partial(tar_members.photographs, place=place))
-    return version, [Entry(0, *member) for member in found]
+    version = remote.version(place)  # first, or a change meanwhile would go unseen
+    return version, _members(place)
 
 
 def _listed_far(place: str) -> tuple[str, Manifest]:
     """As `_listed`, once."""
-    state: dict[str, str] = {}
+    version = remote.version(place)
 
-    def fresh(kept: Mapping[str, str]) -> bool:
-        state["version"] = remote.version(place)
-        return kept["version"] == state["version"]
+    def entries(state: dict[str, str]) -> Sequence[Entry]:
+        state["version"] = version
+        return _members(place)
 
-    def entries(now: dict[str, str]) -> Sequence[Entry]:
-        now["version"], found = _listed(place)
-        state.update(now)
-        return found
-
-    kept = kept_or_listed(
-        f"tar_shard {place}", fresh=fresh, entries=entries, containers=(place,), slow=True
+    return version, kept_or_listed(
+        f"tar_shard {place}",
+        fresh=lambda state: state["version"] == version,
+        entries=entries,
+        containers=(place,),
+        slow=True,
     )
-    return state["version"], kept
 
 
-def _fresh(places: Sequence[str], state: Mapping[str, str]) -> bool:
-    try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            versions = pool.map(remote.version, places)
-            return [state.get(place) for place in places] == list(versions)
-    except FileNotFoundError:
-        return False
+def _members(place: str) -> list[Entry]:
+    found = remote.with_file(place, partial(tar_members.photographs, place=place))
+    return [Entry(0, *member) for member in found]
 
 
 def _unpacked(data: bytes, key: str) -> bytes:
