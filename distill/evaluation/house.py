@@ -100,7 +100,6 @@ def boundaries(rules: Protocol, numbers: tuple[Published, ...] = ()) -> Protocol
         rules,
         id=f"bf1.{rules.id}",
         measures="boundaries",
-        aggregation="F1 per image, then mean over images",
         source=f"Boundary F1 as Depth Pro, pairs of valid pixels only; depth as {rules.id}.",
         published=numbers,
     )

@@ -23,6 +23,11 @@ from distill.types import Sample
 _LATER = (
     *("pre_crop", "includes_minimum", "includes_maximum", "outliers", "fit_grid", "measures"),
 )
+_AGGREGATION = {
+    "depth": "mean over pixels per image, then mean over images",
+    "boundaries": "F1 per image, then mean over images",
+    "pairs": "share of all pairs; also per kind of scene, and the mean of those",
+}
 
 
 class Alignment(enum.Enum):
@@ -142,8 +147,6 @@ class Protocol:
             largest measured true depth of the image (MoGe). Given exactly for a fit in disparity.
         clip: metres; aligned depth is clipped to it. None: not clipped.
         measures: depth (`metrics`), boundaries (`boundary`), or pairs of points (`pairs`).
-        resize: how predictions reach the truth's size.
-        aggregation: within and across images.
         min_pixels: an image with fewer is skipped and counted.
         expected_images: the length of the published list. None: any list.
         source: where it comes from and what it compares with.
@@ -164,8 +167,6 @@ class Protocol:
     floor: float | Literal["1/max"] | None = None
     clip: tuple[float, float] | None = None
     measures: Literal["depth", "boundaries", "pairs"] = "depth"
-    resize: str = "prediction at the size of the truth, in the model's own space, then aligned"
-    aggregation: str = "mean over pixels per image, then mean over images"
     min_pixels: int = 10
     expected_images: int | None = None
     source: str
@@ -182,6 +183,18 @@ class Protocol:
                 f"protocol {self.id}: measures {self.measures} with alignment "
                 f"{self.alignment.name}; pairs of points and ORDER go together"
             )
+
+    @property
+    def resize(self) -> str:
+        """How predictions reach the size at which they are measured."""
+        if self.measures == "pairs":
+            return "prediction at the size of the photograph"
+        return "prediction at the size of the truth, in the model's own space, then aligned"
+
+    @property
+    def aggregation(self) -> str:
+        """Within and across images."""
+        return _AGGREGATION[self.measures]
 
     @property
     def text(self) -> str:
@@ -219,6 +232,7 @@ class Protocol:
     def as_json(self) -> dict[str, Any]:
         """All fields that decide a number, the paragraph, and the sha256 of the fields."""
         told = dataclasses.asdict(self) | {"alignment": self.alignment.name}
+        told |= {"resize": self.resize, "aggregation": self.aggregation}
         del told["published"]
         for field in dataclasses.fields(self):
             if field.name in _LATER and told[field.name] == field.default:

@@ -283,8 +283,6 @@ DA2K_PAIRS = Protocol(
     dataset="DA-2K, pairs of points in photographs",
     alignment=Alignment.ORDER,
     measures="pairs",
-    resize="prediction at the size of the photograph",
-    aggregation="share of all pairs; also per kind of scene, and the mean of those",
     source="As Depth Anything V2.",
     published=compare(
         *(("accuracy",), "Depth Anything V2, DA-2K", 0.01),

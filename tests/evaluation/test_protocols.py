@@ -39,9 +39,15 @@ def changed(**settings) -> Protocol:
         ({"alignment": Alignment.DISPARITY, "floor": "1/max"}, "at 1/(largest true depth), inve"),
         ({"fit_grid": "nearest 1024"}, "none on nearest 1024 pixels"),
         ({"clip": (1e-3, 80.0)}, "depth clipped to 0.001-80 m"),
+        ({}, "in the model's own space, then aligned; mean over pixels per image, then mean over"),
         ({"measures": "boundaries"}, "boundaries of the depth"),
-        ({"aggregation": "median"}, "; median; images with fewer than 10 measured"),
-        ({"alignment": Alignment.ORDER, "measures": "pairs"}, "a tie is wrong"),
+        ({"measures": "boundaries"}, "then aligned; F1 per image, then mean over images; images"),
+        ({"min_pixels": 3}, "images with fewer than 3 measured pixels are skipped"),
+        (
+            {"alignment": Alignment.ORDER, "measures": "pairs"},
+            "a tie is wrong; prediction at the "
+            "size of the photograph; share of all pairs; also per kind of scene",
+        ),
     ],
 )
 def test_the_text_says_what_decides_the_number(settings, said):
