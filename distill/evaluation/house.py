@@ -114,8 +114,8 @@ MIDDLEBURY = moge_style("middlebury", published.MIDDLEBURY_METRIC.dataset, 15)
 SINTEL = moge_style("sintel", published.SINTEL_METRIC.dataset, 1064)
 IBIMS = moge_style("ibims", IBIMS_METRIC.dataset, 100)
 SINTEL_BOUNDARIES = boundaries(
-    published.SINTEL_METRIC, published.compare(("bf1",), "Depth Pro, Table 2", Depth_Pro=(0.409,))
+    published.SINTEL_METRIC, published.numbers(("bf1",), "Depth Pro, Table 2", Depth_Pro=(0.409,))
 )
 IBIMS_BOUNDARIES = boundaries(
-    IBIMS_METRIC, published.compare(("bf1",), "Depth Pro, Table 2", Depth_Pro=(0.176,))
+    IBIMS_METRIC, published.numbers(("bf1",), "Depth Pro, Table 2", Depth_Pro=(0.176,))
 )

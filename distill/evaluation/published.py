@@ -27,10 +27,10 @@ _DINOV3 = "DINOv3, its table of relative depth"
 _DEPTH_PRO = "Depth Pro, Table 1"
 
 
-def compare(
+def numbers(
     metrics: tuple[str, ...], source: str, tolerance: float = 0.05, **rows: tuple[float, ...]
 ) -> tuple[Published, ...]:
-    """A table: models as keywords, a number for each metric; delta within 1%."""
+    """Of one table: models as keywords, a number for each metric; delta within 1%."""
     return tuple(
         Published(
             model=model.replace("_", " "),
@@ -57,7 +57,7 @@ NYU_DISPARITY = Protocol(
     clip=(1e-3, 10.0),
     expected_images=654,
     source="Fit and floor as MiDaS; Depth Anything V2's numbers come out of it to 7%.",
-    published=compare(
+    published=numbers(
         *(_REL, _V2, 0.07),
         Depth_Anything_V2_S=(0.053, 0.973),
         Depth_Anything_V2_B=(0.049, 0.976),
@@ -71,8 +71,8 @@ NYU_DEPTH = replace(
     floor=None,
     source="As Marigold's tables.",
     published=(
-        *compare(_REL, _MARIGOLD, Marigold=(0.055, 0.964)),
-        *compare(_REL, _DINOV3, DINOv3_7B=(0.043, 0.980)),
+        *numbers(_REL, _MARIGOLD, Marigold=(0.055, 0.964)),
+        *numbers(_REL, _DINOV3, DINOv3_7B=(0.043, 0.980)),
     ),
 )
 NYU_METRIC = replace(
@@ -81,14 +81,14 @@ NYU_METRIC = replace(
     alignment=Alignment.NONE,
     source="As ZoeDepth, UniDepth and Metric3D; ZoeDepth also averages a mirrored prediction.",
     published=(
-        *compare(
+        *numbers(
             *(_REL_RMSE, _V2_METRIC),
             Depth_Anything_V2_S=(0.073, 0.961, 0.261),
             Depth_Anything_V2_B=(0.063, 0.977, 0.228),
             Depth_Anything_V2_L=(0.056, 0.984, 0.206),
         ),
-        *compare(_REL_RMSE, "Metric3D v2, zero-shot", Metric3D_v2_L=(0.063, 0.975, 0.251)),
-        *compare(("delta1",), "UniDepth's readme", UniDepth_V2_L=(0.988,)),
+        *numbers(_REL_RMSE, "Metric3D v2, zero-shot", Metric3D_v2_L=(0.063, 0.975, 0.251)),
+        *numbers(("delta1",), "UniDepth's readme", UniDepth_V2_L=(0.988,)),
     ),
 )
 NYU_LINEAGE = Protocol(
@@ -109,7 +109,7 @@ KITTI_DISPARITY = Protocol(
     floor=1 / 80,
     expected_images=652,
     source="Fit and floor as MiDaS; compare with Depth Anything V2, Table 2 (ViT-S 0.078).",
-    published=compare(
+    published=numbers(
         *(_REL, _V2),
         Depth_Anything_V2_S=(0.078, 0.936),
         Depth_Anything_V2_B=(0.078, 0.939),
@@ -128,8 +128,8 @@ KITTI_DEPTH = Protocol(
     expected_images=652,
     source="As Marigold's tables.",
     published=(
-        *compare(_REL, _MARIGOLD, Marigold=(0.099, 0.916)),
-        *compare(_REL, _DINOV3, DINOv3_7B=(0.073, 0.967)),
+        *numbers(_REL, _MARIGOLD, Marigold=(0.099, 0.916)),
+        *numbers(_REL, _DINOV3, DINOv3_7B=(0.073, 0.967)),
     ),
 )
 KITTI_METRIC = Protocol(
@@ -143,13 +143,13 @@ KITTI_METRIC = Protocol(
     expected_images=652,
     source="As ZoeDepth and UniDepth; ZoeDepth also averages a mirrored prediction.",
     published=(
-        *compare(
+        *numbers(
             *(_REL_RMSE, _V2_METRIC),
             Depth_Anything_V2_S=(0.053, 0.973, 2.235),
             Depth_Anything_V2_B=(0.048, 0.979, 1.999),
             Depth_Anything_V2_L=(0.045, 0.983, 1.861),
         ),
-        *compare(("delta1",), "UniDepth's readme", UniDepth_V2_L=(0.989,)),
+        *numbers(("delta1",), "UniDepth's readme", UniDepth_V2_L=(0.989,)),
     ),
 )
 KITTI_FULL_MEDIAN = Protocol(
@@ -170,7 +170,7 @@ KITTI_EIGEN_MEDIAN = Protocol(
     clip=(1e-3, 80.0),
     expected_images=697,
     source="As monodepth2 and self-supervised work after it.",
-    published=compare(
+    published=numbers(
         *(_REL, "monodepth2, 640 x 192"),
         monodepth2_mono=(0.115, 0.877),
         monodepth2_mono_and_stereo=(0.106, 0.874),
@@ -186,8 +186,8 @@ ETH3D_DEPTH = Protocol(
     expected_images=454,
     source="As Marigold's tables; aligned depth is at least 1e-6 m.",
     published=(
-        *compare(_REL, _MARIGOLD, Marigold=(0.065, 0.960)),
-        *compare(_REL, _DINOV3, DINOv3_7B=(0.054, 0.975)),
+        *numbers(_REL, _MARIGOLD, Marigold=(0.065, 0.960)),
+        *numbers(_REL, _DINOV3, DINOv3_7B=(0.054, 0.975)),
     ),
 )
 ETH3D_METRIC = Protocol(
@@ -198,7 +198,7 @@ ETH3D_METRIC = Protocol(
     alignment=Alignment.NONE,
     expected_images=454,
     source="As Depth Pro's table, which gives delta1.",
-    published=compare(
+    published=numbers(
         *(("delta1",), _DEPTH_PRO), Depth_Pro=(0.415,), Metric3D_v2=(0.877,), UniDepth=(0.253,)
     ),
 )
@@ -211,7 +211,7 @@ DIODE_INDOOR = Protocol(
     clip=(1e-3, 50.0),
     expected_images=325,
     source="Fit and floor as MiDaS. The column DIODE of Depth Anything V2 is this indoor half.",
-    published=compare(
+    published=numbers(
         *(_REL, _V2),
         Depth_Anything_V2_S=(0.073, 0.942),
         Depth_Anything_V2_B=(0.068, 0.950),
@@ -227,8 +227,8 @@ DIODE_DEPTH = Protocol(
     expected_images=771,
     source="As Marigold's tables.",
     published=(
-        *compare(_REL, _MARIGOLD, Marigold=(0.308, 0.773)),
-        *compare(_REL, _DINOV3, DINOv3_7B=(0.256, 0.822)),
+        *numbers(_REL, _MARIGOLD, Marigold=(0.308, 0.773)),
+        *numbers(_REL, _DINOV3, DINOv3_7B=(0.256, 0.822)),
     ),
 )
 SCANNET_DEPTH = Protocol(
@@ -240,8 +240,8 @@ SCANNET_DEPTH = Protocol(
     expected_images=800,
     source="As Marigold's tables.",
     published=(
-        *compare(_REL, _MARIGOLD, Marigold=(0.064, 0.951)),
-        *compare(_REL, _DINOV3, DINOv3_7B=(0.044, 0.981)),
+        *numbers(_REL, _MARIGOLD, Marigold=(0.064, 0.951)),
+        *numbers(_REL, _DINOV3, DINOv3_7B=(0.044, 0.981)),
     ),
 )
 SINTEL_METRIC = Protocol(
@@ -252,7 +252,7 @@ SINTEL_METRIC = Protocol(
     alignment=Alignment.NONE,
     expected_images=1064,
     source="As Depth Pro's table, which gives delta1; others measured 0.241 instead of its 0.400.",
-    published=compare(
+    published=numbers(
         *(("delta1",), _DEPTH_PRO), Depth_Pro=(0.400,), Metric3D_v2=(0.383,), UniDepth=(0.165,)
     ),
 )
@@ -265,7 +265,7 @@ DDAD_METRIC = Protocol(
     alignment=Alignment.NONE,
     expected_images=3950,
     source="As UniDepth.",
-    published=compare(("delta1",), "UniDepth's readme", UniDepth_V2_L=(0.882,)),
+    published=numbers(("delta1",), "UniDepth's readme", UniDepth_V2_L=(0.882,)),
 )
 MIDDLEBURY_METRIC = Protocol(
     id="middlebury15.metric.v1",
@@ -274,7 +274,7 @@ MIDDLEBURY_METRIC = Protocol(
     alignment=Alignment.NONE,
     expected_images=15,
     source="As Depth Pro's table, which gives delta1.",
-    published=compare(
+    published=numbers(
         *(("delta1",), _DEPTH_PRO), Depth_Pro=(0.605,), Metric3D_v2=(0.299,), UniDepth=(0.319,)
     ),
 )
@@ -284,7 +284,7 @@ DA2K_PAIRS = Protocol(
     alignment=Alignment.ORDER,
     measures="pairs",
     source="As Depth Anything V2.",
-    published=compare(
+    published=numbers(
         *(("accuracy",), "Depth Anything V2, DA-2K", 0.01),
         Depth_Anything_V2_S=(0.953,),
         Depth_Anything_V2_B=(0.970,),
