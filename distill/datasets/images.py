@@ -51,7 +51,7 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Float[Tensor
         ValueError: see `read_pil`.
         FileNotFoundError: there is no such file.
     """
-    return _planes(_pixels(_open(source, _name(source, name)), _name(source, name)))
+    return planes(_pixels(_open(source, _name(source, name)), _name(source, name)))
 
 
 def read_sized(
@@ -80,7 +80,7 @@ def read_sized(
     pixels = _pixels(image, name)
     if pixels.shape[:2] != (height, width):
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
-    return _planes(pixels).clamp_(0, 1), full
+    return planes(pixels).clamp_(0, 1), full
 
 
 def read_pil(source: Path | bytes, *, name: str | None = None) -> Image.Image:
@@ -103,6 +103,12 @@ def read_pil(source: Path | bytes, *, name: str | None = None) -> Image.Image:
         return _rgb(image)
     grey = np.round(_grey_16(image, _name(source, name)) / 257).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
+
+
+def planes(pixels: NDArray[Any]) -> Float[Tensor, "3 h w"]:
+    """RGB pixels (h, w, 3), of 8 bits or in [0, 1], as a tensor in [0, 1]."""
+    values = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C"))
+    return values.div_(255) if pixels.dtype == np.uint8 else values
 
 
 def check_size(name: str, width: int, height: int) -> None:
@@ -263,12 +269,6 @@ def _pixels(image: Image.Image, name: str) -> NDArray[Any]:
         return np.asarray(_rgb(image))
     grey = _grey_16(image, name).astype(np.float32) / 65535
     return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _planes(pixels: NDArray[Any]) -> Float[Tensor, "3 h w"]:
-    """In [0, 1], one channel after the other."""
-    planes = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C"))
-    return planes.div_(255) if pixels.dtype == np.uint8 else planes
 
 
 def _rgb(image: Image.Image) -> Image.Image:

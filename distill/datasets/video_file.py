@@ -52,7 +52,7 @@ class Decoder:
             for frame in self._frames:
                 if frame.pts == pts:
                     self._last = pts
-                    return upright(frame, self.place)
+                    return _upright(frame, self.place)
                 if frame.pts is not None and (frame.pts - pts) * base > _LATE:
                     break
         raise ValueError(
@@ -120,12 +120,8 @@ def damage(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: damaged or no video: {error}") from error
 
 
-def upright(frame: Any, place: str) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a decoded frame, turned as its display matrix says.
-
-    Raises:
-        ValueError: they are too many.
-    """
+def _upright(frame: Any, place: str) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a decoded frame, turned as its display matrix says."""
     images.check_size(place, frame.width, frame.height)
     pixels = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))

@@ -3,23 +3,17 @@
 import glob as globs
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import torch
-
-from distill.datasets import remote
+from distill.datasets import images, remote, video_choice
 from distill.datasets.manifest import Entry, Manifest, kept_or_listed
-from distill.datasets.video_file import SUFFIXES, Decoder, damage, open_video
+from distill.datasets.video_file import SUFFIXES, Decoder
 from distill.types import Sample
 
 _INHERITED: list[Any] = []
-_SHORT = 1  # seconds that a file may lack of what it says
-_SMALL = (64, 36)  # pixels; of frames that are compared
 
 
 class VideoFrames:
@@ -56,11 +50,10 @@ class VideoFrames:
             self._root = self._root.parent
         order = sorted(found, key=lambda path: f"{path.relative_to(self._root).as_posix()}/")
         self._places = tuple(map(str, order))
-        choice = f"{fps!r} {distinct!r}"
         self._manifest = kept_or_listed(
-            f"video_frames {choice} {self._root} {' '.join(self._places)}",
-            fresh=partial(_fresh, self._places),
-            entries=partial(_all_entries, self._places, fps, distinct),
+            f"video_frames {fps!r} {distinct!r} {self._root} {' '.join(self._places)}",
+            fresh=remote.unchanged,
+            entries=partial(_entries, self._places, fps, distinct),
             containers=self._places,
             slow=True,
         )
@@ -93,8 +86,7 @@ class VideoFrames:
         """
         entry = self._manifest[index]
         pixels = self._decoder(self._places[entry.container]).frame(entry.offset)
-        image = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C")).div_(255)
-        return Sample(key=self.key(index), image=image)
+        return Sample(key=self.key(index), image=images.planes(pixels))
 
     def _decoder(self, place: str) -> Decoder:
         """Of this thread alone, for a decoder has one place in its file."""
@@ -116,7 +108,7 @@ def _videos(root: Path) -> list[Path]:
     return [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
-def _all_entries(
+def _entries(
     places: Sequence[str], fps: float, distinct: float, state: dict[str, str]
 ) -> Iterator[Entry]:
     for number, place in enumerate(places):
@@ -127,60 +119,15 @@ def _all_entries(
 
 
 def _chosen(place: str, fps: float, distinct: float) -> Manifest:
+    def entries(state: dict[str, str]) -> Iterator[Entry]:
+        state[place] = remote.version(place)
+        for microseconds, pts in video_choice.choose(place, fps, distinct):
+            yield Entry(0, f"{microseconds:012d}", pts, 0)
+
     return kept_or_listed(
         f"video {fps!r} {distinct!r} {place}",
-        fresh=partial(_fresh, (place,)),
-        entries=partial(_entries, place, fps, distinct),
+        fresh=remote.unchanged,
+        entries=entries,
         containers=(place,),
         slow=True,
     )
-
-
-def _entries(place: str, fps: float, distinct: float, state: dict[str, str]) -> Iterator[Entry]:
-    """The frames that are kept: their microsecond as path, their time stamp as offset."""
-    state[place] = remote.version(place)
-    before, due = None, -np.inf
-    with damage(place), open_video(place) as container:
-        stream = container.streams.video[0]
-        for frame in _whole(container, place):
-            time = frame.pts * stream.time_base
-            if time < due:
-                continue
-            small = _small(frame) if distinct else None
-            if before is None or small is None or np.abs(small - before).mean() >= distinct:
-                yield Entry(0, f"{round(time * 1_000_000):012d}", frame.pts, 0)
-                before = small
-            due = (np.floor(float(time) * fps + 1e-6) + 1) / fps - 1e-6
-
-
-def _whole(container: Any, place: str) -> Iterator[Any]:
-    """All frames, in an order of time, of a file that has all it says it has.
-
-    The end is that of any stream: sound may be longer than pictures.
-    """
-    end = 0.0
-    for packet in container.demux():
-        if packet.pts is not None:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        if packet.stream != container.streams.video[0]:
-            continue
-        for frame in packet.decode():
-            if frame.pts is None or frame.is_corrupt:
-                said = "without a time" if frame.pts is None else "damaged"
-                raise ValueError(f"{place}: a frame before {end:.1f} s is {said}; write it anew")
-            yield frame
-    says = ((container.start_time or 0) + (container.duration or 0)) / 1_000_000
-    if says - end > _SHORT:
-        raise ValueError(f"{place}: ends at {end:.1f} of {says:.1f} s; it is cut, fetch it again")
-
-
-def _small(frame: Any) -> np.ndarray:
-    pixels = frame.to_ndarray(format="rgb24")
-    return cv2.resize(pixels, _SMALL, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-
-
-def _fresh(places: Sequence[str], state: Mapping[str, str]) -> bool:
-    try:
-        return all(state.get(place) == remote.version(place) for place in places)
-    except FileNotFoundError:
-        return False

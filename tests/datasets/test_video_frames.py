@@ -14,7 +14,7 @@ import torch
 from contracts import check_dataset
 from scenes import pinhole, plane
 
-from distill.datasets import video_frames
+from distill.datasets import video_choice
 from distill.datasets.video_frames import VideoFrames
 
 H, W = 48, 64
@@ -190,11 +190,11 @@ def test_a_folder_is_listed_video_by_video_and_once(tmp_path: Path, monkeypatch)
         encode(tmp_path / name, [picture(n) for n in range(6)])
     (tmp_path / "b" / "notes.txt").write_text("no video")
     decoded = []
-    listing = video_frames._entries
+    choose = video_choice.choose
     monkeypatch.setattr(
-        video_frames,
-        "_entries",
-        lambda place, *rest: decoded.append(Path(place).name) or listing(place, *rest),
+        video_choice,
+        "choose",
+        lambda place, *rest: decoded.append(Path(place).name) or choose(place, *rest),
     )
     video = VideoFrames(tmp_path, fps=2.0)
     assert keys(video) == sorted(keys(video))
@@ -304,7 +304,7 @@ def test_a_frame_without_time_or_whole_content_is_named(clip: Path, monkeypatch)
             return [self.packet]
 
     with pytest.raises(ValueError, match=r"a\.avi: a frame before 1\.0 s is without a time"):
-        list(video_frames._whole(Container(), "a.avi"))
+        list(video_choice._whole(Container(), "a.avi"))
     Frame.pts, Frame.is_corrupt = 0, True  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"a\.avi: a frame before 1\.0 s is damaged"):
-        list(video_frames._whole(Container(), "a.avi"))
+        list(video_choice._whole(Container(), "a.avi"))
