@@ -15,7 +15,7 @@ _SMALL = (64, 36)  # pixels; of frames that are compared
 def choose(place: str, fps: float, distinct: float) -> Iterator[tuple[int, int]]:
     """The frames that are kept, in order: the microsecond and the time stamp of each.
 
-    Decodes the whole file.
+    Decodes the whole file. Microseconds count from 0, or from the first frame where it is before.
 
     Args:
         place: of the file.
@@ -27,16 +27,17 @@ def choose(place: str, fps: float, distinct: float) -> Iterator[tuple[int, int]]
         FileNotFoundError: there is no such file.
         ImportError: the package av is missing; it comes with the extra `[data]`.
     """
-    before, due = None, -np.inf
+    start, before, due = None, None, -np.inf
     with damage(place), open_video(place) as container:
         stream = container.streams.video[0]
         for frame in _whole(container, place):
             time = frame.pts * stream.time_base
+            start = min(time, 0) if start is None else start  # or a minus would break the order
             if time < due:
                 continue
             small = _small(frame) if distinct else None
             if before is None or small is None or np.abs(small - before).mean() >= distinct:
-                yield round(time * 1_000_000), frame.pts
+                yield round((time - start) * 1_000_000), frame.pts
                 before = small
             due = (np.floor(float(time) * fps + 1e-6) + 1) / fps - 1e-6
 

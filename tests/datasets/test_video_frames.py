@@ -38,11 +38,12 @@ def encode(
     *,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> Path:
     """A clip with B-frames and few key frames; frame n at `times[n]` seconds, or at 10 a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     base = Fraction(1, 1000)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = container.add_stream(codec, rate=10)
         stream.width, stream.height = frames[0].shape[1], frames[0].shape[0]
         stream.pix_fmt, stream.time_base = "yuv420p", base
@@ -144,6 +145,22 @@ def test_a_variable_frame_rate_is_followed(tmp_path: Path):
     video = VideoFrames(path, fps=1.0)
     assert keys(video) == [f"video/phone.mp4/{ms * 1000:012d}" for ms in (0, 1300, 3700)]
     assert [number_of(video[n].image) for n in range(3)] == [0, 3, 5]
+
+
+def test_times_before_zero_count_from_the_first_frame(tmp_path: Path):
+    """A minus would turn the order of the keys round."""
+    times = [n / 10 - 1.2 for n in range(20)]
+    path = encode(
+        tmp_path / "a.mkv",
+        [picture(2 * n) for n in range(20)],
+        times,
+        codec="mpeg4",
+        container_options={"avoid_negative_ts": "disabled"},
+    )
+    video = VideoFrames(path, fps=2.0)
+    stamps = (0, 200_000, 700_000, 1_200_000, 1_700_000)  # shown at -1.2, -1.0, -0.5, 0.0, 0.5 s
+    assert keys(video) == [f"video/a.mkv/{stamp:012d}" for stamp in stamps]
+    assert [round(number_of(video[n].image) / 2) for n in range(5)] == [0, 2, 7, 12, 17]
 
 
 def test_a_frame_that_repeats_the_last_one_is_left_out(tmp_path: Path):
