@@ -46,7 +46,7 @@ def row(
         pairs, scene = dataset.pairs(index), dataset.scene(index)
         measure = partial(score_pairs, pairs=pairs, scene=scene)
     else:
-        target, valid = _truth(shown)
+        target, valid = truth(shown)
         measure = partial(score, target=target, valid=valid, protocol=protocol)
     (prediction,) = predictor.predict([picture if shown is sample else as_picture(shown)])
     try:
@@ -71,8 +71,12 @@ def as_picture(sample: Sample) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def _truth(sample: Sample) -> tuple[Tensor, Tensor]:
-    """Metric depth and where it is valid."""
+def truth(sample: Sample) -> tuple[Tensor, Tensor]:
+    """Metric depth and where it is valid.
+
+    Raises:
+        ValueError: the sample's truth is something else, or it has none.
+    """
     if sample.target is None or sample.valid is None or sample.space is not Space.METRIC_DEPTH:
         raise ValueError(f"{sample.key}: truth is {sample.space}, metric depth is needed")
     return sample.target, sample.valid
@@ -81,12 +85,12 @@ def _truth(sample: Sample) -> tuple[Tensor, Tensor]:
 def _digest(dataset: Dataset, index: int, sample: Sample, picture: Image.Image) -> str:
     if isinstance(dataset, PairDataset):
         points = [[*pair.closer, *pair.farther] for pair in dataset.pairs(index)]
-        digest = hashlib.sha256(f"{picture.size} {json.dumps(points)}".encode())
-        digest.update(picture.tobytes())
-        return digest.hexdigest()
-    target, valid = _truth(sample)
-    depth = target.where(valid, torch.zeros_like(target))
-    digest = hashlib.sha256(f"{picture.size} {tuple(depth.shape)}".encode())
-    digest.update(picture.tobytes())
-    digest.update(depth.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        header, depths = json.dumps(points), b""
+    else:
+        target, valid = truth(sample)
+        header = str(tuple(target.shape))
+        depths = target.where(valid, 0).contiguous().numpy().tobytes()
+    whole = hashlib.sha256(f"{picture.size} {header}".encode())
+    whole.update(picture.tobytes())
+    whole.update(depths)
+    return whole.hexdigest()

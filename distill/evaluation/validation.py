@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from distill import transforms
 from distill.evaluation.protocols import Alignment, Protocol
+from distill.evaluation.rows import truth
 from distill.evaluation.scoring import score
 from distill.loading import Mixture, batches
 from distill.types import Batch, Dataset, Prediction, Sample
@@ -48,18 +49,19 @@ class HeldOut:
             raise ValueError(f"HeldOut: size {self.size}, images {self.images}; both must be >= 1")
 
     def __call__(self, student: Any) -> dict[str, float]:
-        """Mean over the images that have enough truth; nothing is said where none has."""
+        """Mean over the images that have enough truth; nothing is said where none has.
+
+        Raises:
+            ValueError: the truth of an image is not metric depth, or it cannot be scored.
+        """
         dataset = self.open()
         count = min(self.images, len(dataset))
         device = next(student.parameters()).device
-        rows = []
+        scored = []
         for number in range(count):
             sample = dataset[number * len(dataset) // count]
-            assert sample.target is not None
-            assert sample.valid is not None
-            prediction = self._predicted(student, sample, device)
-            rows.append(score(prediction, sample.target, sample.valid, PROTOCOL))
-        measured = [row for row in rows if "skipped" not in row["flags"]]
+            scored.append(score(self._predicted(student, sample, device), *truth(sample), PROTOCOL))
+        measured = [row for row in scored if "skipped" not in row["flags"]]
         return {
             name: math.fsum(row[name] for row in measured) / len(measured)
             for name in ("abs_rel", "delta1")

@@ -1,14 +1,16 @@
 """Held-out images: a perfect student scores 0, sizes are the student's, pictures do not change."""
 
+import dataclasses
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from distill.evaluation.validation import HeldOut, pictures
-from distill.types import Sample, Space
+from distill.types import Dataset, Sample, Space
 
 
 class Ramps:
@@ -72,6 +74,14 @@ def test_it_sees_the_size_asked_for_and_so_many_images():
 def test_an_image_without_truth_does_not_count():
     assert HeldOut(open=partial(Ramps, length=2, empty=0), size=24)(Reads())["abs_rel"] < 1e-3
     assert HeldOut(open=partial(Ramps, length=1, empty=0), size=24)(Reads()) == {}
+
+
+@torch.no_grad()
+def test_truth_in_another_space_is_no_truth():
+    """A store's disparity would be scored as if it were metres."""
+    disparity = dataclasses.replace(Ramps()[0], space=Space.AFFINE_DISPARITY)
+    with pytest.raises(ValueError, match=r"ramps/0: truth is .*metric depth is needed"):
+        HeldOut(open=lambda: cast(Dataset, [disparity]), size=24)(Reads())
 
 
 def test_pictures_are_always_the_same():
