@@ -17,21 +17,20 @@ from distill.evaluation.metrics import all_metrics
 from distill.evaluation.protocols import Alignment, Protocol, measured_pixels
 from distill.types import Prediction, Space
 
-# what a prediction's unknowns allow: a shift unknown in disparity is not undone by a fit in depth
+# what a prediction's unknowns allow: a shift that is unknown in disparity is not undone by a fit in
+# depth, nor one that is unknown in depth by a fit in disparity
+_METRIC = {Space.METRIC_DEPTH, Space.METRIC_INVERSE_DEPTH}
+_UP_TO_SCALE = _METRIC | {Space.SCALE_INVARIANT_DEPTH, Space.SCALE_INVARIANT_DISPARITY}
 _ALLOWED = {
-    Alignment.NONE: {Space.METRIC_DEPTH, Space.METRIC_INVERSE_DEPTH},
-    Alignment.RATIO_OF_MEDIANS: {
-        Space.METRIC_DEPTH,
-        Space.METRIC_INVERSE_DEPTH,
-        Space.SCALE_INVARIANT_DEPTH,
-        Space.SCALE_INVARIANT_DISPARITY,
-    },
-    Alignment.DISPARITY: set(Space) - {Space.ORDINAL},
+    Alignment.NONE: _METRIC,
+    Alignment.RATIO_OF_MEDIANS: _UP_TO_SCALE,
+    Alignment.MEDIAN_OF_RATIOS: _UP_TO_SCALE,
+    Alignment.SCALE: _UP_TO_SCALE,
+    Alignment.L1_SCALE: _UP_TO_SCALE,
+    Alignment.DEPTH: _UP_TO_SCALE | {Space.AFFINE_DEPTH},
+    Alignment.L1_DEPTH: _UP_TO_SCALE | {Space.AFFINE_DEPTH},
+    Alignment.DISPARITY: _UP_TO_SCALE | {Space.AFFINE_DISPARITY},
 }
-for _scale in (Alignment.MEDIAN_OF_RATIOS, Alignment.SCALE, Alignment.L1_SCALE):
-    _ALLOWED[_scale] = _ALLOWED[Alignment.RATIO_OF_MEDIANS]
-for _line in (Alignment.DEPTH, Alignment.L1_DEPTH):
-    _ALLOWED[_line] = _ALLOWED[Alignment.SCALE] | {Space.AFFINE_DEPTH}
 _SMALLEST = 1e-6  # a predicted depth or inverse depth at or below 0 has no reciprocal
 
 
@@ -42,7 +41,7 @@ class Aligned:
     Attributes:
         depth: metres, > 0.
         scale, shift: `aligned = scale * pred + shift` in the protocol's fit space.
-        floored: pixels whose aligned value was raised to the floor or clip; where they are.
+        floored: where the floor or the clip changed the aligned value.
         flags: "degenerate" (constant prediction: scale 0), "negative scale".
     """
 
@@ -69,8 +68,8 @@ def score(
 
     Returns:
         `n_valid`, `flags`, and unless "skipped" is a flag the metrics, `scale`, `shift` and
-        `floored`, the share of the measured pixels at the floor. The flag "mostly zero" marks a
-        prediction with more than half exact zeros, what a dead final ReLU gives.
+        `floored`, the share of the measured pixels at the floor or the clip. The flag "mostly zero"
+        marks a prediction with more than half exact zeros, what a dead final ReLU gives.
 
     Raises:
         ValueError: sizes differ, the prediction is not finite, or its space does not allow the

@@ -55,14 +55,16 @@ def test_a_right_answer_in_any_space_is_right_in_disparity(space, values):
         (Alignment.SCALE, Space.AFFINE_DEPTH),
         (Alignment.RATIO_OF_MEDIANS, Space.AFFINE_DISPARITY),
         (Alignment.DEPTH, Space.AFFINE_DISPARITY),
+        (Alignment.DISPARITY, Space.AFFINE_DEPTH),
+        (Alignment.DISPARITY, Space.ORDINAL),
     ],
 )
 def test_a_space_that_says_too_little_is_refused(alignment, space):
+    floor = "1/max" if alignment is Alignment.DISPARITY else None
     with pytest.raises(ValueError, match=f"in {space.value} does not allow"):
-        score(Prediction(values=TARGET, space=space), TARGET, VALID, protocol(alignment))
-    ordinal = Prediction(values=TARGET, space=Space.ORDINAL)
-    with pytest.raises(ValueError, match="in ordinal does not allow"):
-        score(ordinal, TARGET, VALID, IN_DISPARITY)
+        score(
+            Prediction(values=TARGET, space=space), TARGET, VALID, protocol(alignment, floor=floor)
+        )
 
 
 def test_wrong_polarity_keeps_its_negative_scale_and_is_flagged():
