@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from distill.evaluation.scoring import flags_of
 from distill.types import Dataset, Prediction
 
 
@@ -55,13 +56,11 @@ def score_pairs(prediction: Prediction, pairs: Sequence[Pair], scene: str) -> di
         ValueError: a point lies outside the image, or the prediction is not finite.
     """
     values = prediction.values if prediction.space.is_inverse else -prediction.values
-    if not values.isfinite().all():
-        raise ValueError(f"{int((~values.isfinite()).sum())} predicted pixels are not finite")
+    flags = flags_of(values)
     height, width = values.shape
     for row, column in (point for pair in pairs for point in (pair.closer, pair.farther)):
         if not (0 <= row < height and 0 <= column < width):
             raise ValueError(f"point at row {row}, column {column} of {height} x {width} pixels")
-    flags = ["mostly zero"] if (values == 0).double().mean() > 0.5 else []
     if not pairs:
         return {"pairs": 0, "scene": scene, "flags": [*flags, "skipped"]}
     gaps = [(values[pair.closer] - values[pair.farther]).item() for pair in pairs]

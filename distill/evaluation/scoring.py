@@ -68,8 +68,8 @@ def score(
 
     Returns:
         `n_valid`, `flags`, and unless "skipped" is a flag the metrics, `scale`, `shift` and
-        `floored`, the share of the measured pixels at the floor or the clip. The flag "mostly zero"
-        marks a prediction with more than half exact zeros, what a dead final ReLU gives.
+        `floored`, the share of the measured pixels at the floor or the clip; the flags hold
+        those of `flags_of`.
 
     Raises:
         ValueError: sizes differ, the prediction is not finite, or its space does not allow the
@@ -78,11 +78,9 @@ def score(
     values = prediction.values
     if values.shape != target.shape:
         raise ValueError(f"prediction {tuple(values.shape)} but truth {tuple(target.shape)}")
-    if not values.isfinite().all():
-        raise ValueError(f"{int((~values.isfinite()).sum())} predicted pixels are not finite")
+    flags = flags_of(values)
     measured = measured_pixels(target, valid, protocol)
     n_valid = int(measured.sum())
-    flags = ["mostly zero"] if (values == 0).double().mean() > 0.5 else []
     if n_valid < protocol.min_pixels:
         return {"n_valid": n_valid, "flags": [*flags, "skipped"]}
     aligned = align(prediction, target, measured, protocol)
@@ -95,6 +93,19 @@ def score(
         "floored": aligned.floored[measured].double().mean().item(),
         "flags": [*flags, *aligned.flags],
     }
+
+
+def flags_of(values: Float[Tensor, "h w"]) -> list[str]:
+    """The flags of a predicted map, whatever it is scored by: "mostly zero", or none.
+
+    More than half exact zeros are what a dead final ReLU gives.
+
+    Raises:
+        ValueError: a pixel is not finite.
+    """
+    if not values.isfinite().all():
+        raise ValueError(f"{int((~values.isfinite()).sum())} predicted pixels are not finite")
+    return ["mostly zero"] if (values == 0).double().mean() > 0.5 else []
 
 
 def align(
