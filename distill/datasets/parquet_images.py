@@ -6,13 +6,11 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from distill.datasets import images, remote
+from distill.datasets import images, parquet_file, remote
 from distill.types import Sample
 
 _KEPT = 2  # row groups that a process keeps
@@ -49,8 +47,10 @@ class ParquetImages:
         self._places = list(self._names)
         self._groups: list[list[int]] = []  # of each file: where its row groups end
         for place in self._places:
-            about = remote.with_file(place, lambda file, place=place: _footer(file, place, column))
-            self._groups.append(list(itertools.accumulate(about)))
+            rows = remote.with_file(
+                place, partial(parquet_file.row_groups, place=place, column=column)
+            )
+            self._groups.append(list(itertools.accumulate(rows)))
         self._ends = list(itertools.accumulate(ends[-1] if ends else 0 for ends in self._groups))
         if self._ends[-1] == 0:
             raise ValueError(f"{name}: no row in {len(self._places)} files of {self._places[0]}")
@@ -110,7 +110,8 @@ class ParquetImages:
                     read.groups.pop(next(iter(read.groups)))
                 place = self._places[file]
                 read.groups[file, group] = remote.with_file(
-                    place, lambda source: _column(source, place, group, rows, self.column)
+                    place,
+                    lambda source: parquet_file.read_group(source, place, group, rows, self.column),
                 )
             return read.groups[file, group]
 
@@ -122,39 +123,3 @@ class _Read:
     process: int = field(default_factory=os.getpid)
     lock: Any = field(default_factory=threading.Lock)
     groups: dict[tuple[int, int], Any] = field(default_factory=dict)
-
-
-def _column(source: Any, place: str, group: int, rows: int, column: str) -> Any:
-    try:
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            schema, about = file.schema_arrow, file.metadata
-            there = column in schema.names and group < about.num_row_groups
-            if not there or about.row_group(group).num_rows != rows:  # or a key gets another image
-                raise ValueError(f"{place}: has changed since the start; start the run again")
-            wanted = f"{column}.bytes" if pa.types.is_struct(schema.field(column).type) else column
-            return file.read_row_group(group, columns=[wanted], use_threads=False).column(column)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-        if isinstance(error, OSError) and (error.errno or remote.is_remote(place)):
-            raise  # the way to the file, not what is in it
-        raise ValueError(f"{place}: row group {group} is damaged: {error}") from error
-
-
-def _footer(source: Any, place: str, column: str) -> list[int]:
-    """Rows of each row group of a file that has the column."""
-    try:
-        with pq.ParquetFile(source) as file:
-            schema, about = file.schema_arrow, file.metadata
-            rows = [about.row_group(n).num_rows for n in range(about.num_row_groups)]
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{place}: damaged or no Parquet file: {error}") from error
-    if column not in schema.names or not _holds_bytes(schema.field(column).type):
-        there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        raise ValueError(f"{place}: no column {column!r} of image bytes; there are {there}")
-    return rows
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and _holds_bytes(kind.field(place).type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

@@ -18,7 +18,7 @@ from PIL import Image
 from range_server import serving
 from scenes import ball, pinhole, room
 
-from distill.datasets import parquet_images, remote
+from distill.datasets import parquet_file, remote
 from distill.datasets.parquet_images import ParquetImages
 
 H, W = 24, 40
@@ -98,9 +98,9 @@ def test_threads_share_a_row_group(tmp_path: Path, monkeypatch):
     path = tmp_path / "a.parquet"
     values = [bytes([n]) * (n + 1) for n in range(24)]
     images, reads = ParquetImages(write(path, list(values), group=4)), []
-    once = parquet_images._column
+    once = parquet_file.read_group
     monkeypatch.setattr(
-        parquet_images, "_column", lambda *of: (reads.append(of), time.sleep(0.01), once(*of))[-1]
+        parquet_file, "read_group", lambda *of: (reads.append(of), time.sleep(0.01), once(*of))[-1]
     )
     with ThreadPoolExecutor(4) as pool:
         for first in range(0, 24, 4):  # a slow thread may not want what the others have left
