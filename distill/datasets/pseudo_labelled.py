@@ -51,7 +51,10 @@ class PseudoLabelled:
                 "these images, or pass partial=True to use those that match"
             )
         if bare or strangers:
-            _logger.warning("%s: %d images without label are left out", self.name, bare)
+            _logger.warning(
+                "%s: left out are %d images without label and %d labels without image",
+                *(self.name, bare, strangers),
+            )
 
     def __len__(self) -> int:
         return len(self._rows)

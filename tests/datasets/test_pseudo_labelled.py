@@ -15,7 +15,7 @@ from distill.datasets.image_folder import ImageFolder
 from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.labels.codec import JpegXl
 from distill.labels.shards import CorruptShard, encode_label, write_shard
-from distill.types import Prediction, Space
+from distill.types import Prediction, Sample, Space
 
 H, W = 14, 28  # of the labels
 SIZE = (2 * H, 2 * W)  # of the images
@@ -83,6 +83,33 @@ def test_image_and_label_share_one_grid(dark, bright, beside, tmp_path):
     torch.testing.assert_close(row, torch.tensor(wanted), atol=0.5 / 255, rtol=0)  # 8 bits
 
 
+class Decoded:
+    """Images that have no bytes of their own, as the frames of a video."""
+
+    def __init__(self, images: ImageFolder) -> None:
+        self.name, self.key, self._images = images.name, images.key, images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._images[index]
+
+
+def test_images_without_bytes_are_resized_likewise(tmp_path):
+    miniature(tmp_path)
+    images = ImageFolder(tmp_path / "photos")
+    by_bytes = joined(tmp_path)
+    by_pixels = PseudoLabelled(Decoded(images), tmp_path / "store")
+    for n in range(2):
+        image = by_pixels[n].image
+        torch.testing.assert_close(image, by_bytes[n].image, atol=1 / 255, rtol=0)  # of 8 bits
+        assert image.is_contiguous()
+    write_image(tmp_path / "photos/c.png", room(H, W, pinhole(H, W)), size=(10, 20))
+    with pytest.raises(ValueError, match=r"photos/c\.png: is \(10, 20\) now and was \(28, 56\)"):
+        _ = by_pixels[1]
+
+
 def test_images_without_label_are_counted(tmp_path, caplog):
     scenes = miniature(tmp_path)
     for name in ("b.png", "d.png"):
@@ -94,7 +121,7 @@ def test_images_without_label_are_counted(tmp_path, caplog):
         some = joined(tmp_path, partial=True)
     assert [some.key(i) for i in range(len(some))] == list(scenes)
     assert some[1].key == "photos/c.png"
-    assert "2 images without label are left out" in caplog.text
+    assert "left out are 2 images without label and 0 labels without image" in caplog.text
 
 
 def test_labels_without_image_are_counted(tmp_path):
