@@ -18,7 +18,8 @@ from distill.datasets import depth_maps, images
 
 _CHANNELS = ("Z", "R", "Y", "V", "depth.Z")  # of OpenEXR files with several
 _ARRAYS = ("depth", "dataset", "depths", "disparity")  # of files with several
-_SINTEL = 202021.25  # the tag of a .dpt file
+# what Pillow raises on damaged files
+_DAMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def read_stored(path: Path) -> NDArray[Any]:
@@ -55,16 +56,6 @@ def files_below(folder: Path, *, of: Path | None = None) -> Iterator[str]:
     yield from _walk(folder, "" if prefix == "./" else prefix, ())
 
 
-def is_16_bit_png(path: Path) -> bool:
-    """Whether the header says a grey PNG of 16 bits; False for whatever cannot be read."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(26)
-    except OSError:
-        return False
-    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:26] == b"\x10\x00"
-
-
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     status = folder.stat()
     identity = (status.st_dev, status.st_ino)
@@ -99,34 +90,40 @@ def _is_grey(array: NDArray[Any]) -> bool:
 
 
 def _png(path: Path) -> NDArray[Any]:
-    return depth_maps.read_png16(path) if is_16_bit_png(path) else _picture(path)
+    with path.open("rb") as file:
+        head = file.read(26)
+    is_16_bit_grey = head[24:] == b"\x10\x00"
+    return depth_maps.read_png16(path) if is_16_bit_grey else _picture(path)
+
+
+def _opened(path: Path, formats: tuple[str, ...]) -> Image.Image:
+    try:
+        return Image.open(path, formats=formats)
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: damaged, or not an image: {error}") from error
 
 
 def _picture(path: Path) -> NDArray[Any]:
     """Eight bits, as they lie in the file: what belongs to a depth map is never turned."""
-    try:
-        with Image.open(path, formats=images.FORMATS) as image:
-            images.check_size(str(path), *image.size)
+    with _opened(path, images.FORMATS) as image:
+        images.check_size(str(path), *image.size)
+        try:
             return np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: damaged, or not an image: {error}") from error
+        except _DAMAGE as error:
+            raise ValueError(f"{path}: damaged, or not an image: {error}") from error
 
 
 def _tiff(path: Path) -> NDArray[Any]:
+    with _opened(path, ("TIFF",)) as image:
+        images.check_size(str(path), *image.size)
     try:
-        with Image.open(path, formats=("TIFF",)) as image:
-            images.check_size(str(path), *image.size)
         return np.asarray(imagecodecs.tiff_decode(path.read_bytes(), index=0))
-    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: damaged TIFF: {error}") from error
 
 
 def _npz(path: Path) -> NDArray[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return _chosen({name: file[name] for name in file.files}, path)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
+    return _chosen(depth_maps.read_npz(path), path)
 
 
 def _hdf5(path: Path) -> NDArray[Any]:
@@ -163,15 +160,6 @@ def _exr(path: Path) -> NDArray[Any]:
     return depth_maps.read_exr(path, channel=_CHANNELS[-1])
 
 
-def _dpt(path: Path) -> NDArray[Any]:
-    data = path.read_bytes()
-    head = np.frombuffer(data[:12].ljust(12, b"\0"), "<i4")
-    width, height = int(head[1]), int(head[2])
-    if head[:1].view("<f4")[0] != _SINTEL or len(data) != 12 + 4 * width * height:
-        raise ValueError(f"{path}: no .dpt file, or cut off ({len(data)} bytes)")
-    return np.frombuffer(data, "<f4", offset=12).reshape(height, width)
-
-
 _READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
     ".png": _png,
     **dict.fromkeys((".jpg", ".jpeg", ".webp", ".bmp"), _picture),
@@ -181,5 +169,5 @@ _READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
     ".npz": _npz,
     ".exr": _exr,
     ".pfm": depth_maps.read_pfm,
-    ".dpt": _dpt,
+    ".dpt": depth_maps.read_dpt,
 }

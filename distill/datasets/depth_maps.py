@@ -1,11 +1,15 @@
-"""Depth from files: 16-bit PNG, HDF5, PFM, EXR, NumPy; and the sample that a reader makes of it.
+"""Depth from files (16-bit PNG, HDF5, PFM, EXR, NumPy, Sintel's), and the sample made of it.
 
 Everything a file can do wrong becomes a `ValueError` that names it; a missing file stays a
 `FileNotFoundError`. Numbers come as they are stored: what they mean is the reader's to say.
 """
 
 import struct
+import zlib
 from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+from zipfile import BadZipFile
 
 import h5py
 import imagecodecs
@@ -20,6 +24,12 @@ from distill.datasets.images import check_size
 from distill.types import Sample, Space
 
 NEAREST = 1e-3  # metres; below, 1 / depth would outweigh the rest of its image
+SINTEL_TAG = b"PIEH"  # 202021.25 as a little-endian float32, before Sintel's depth and cameras
+# what NumPy raises on damaged files
+_DAMAGE = (
+    *(OSError, ValueError, TypeError, EOFError, SyntaxError, RuntimeError),
+    *(TokenError, BadZipFile, zlib.error),
+)
 
 
 def depth_sample(
@@ -128,11 +138,28 @@ def read_npy(path: Path) -> NDArray[np.generic]:
         FileNotFoundError: there is no such file.
     """
     try:
-        return np.load(path, allow_pickle=False)
+        with path.open("rb") as file:  # `np.load` would open an archive of that name, too
+            return np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path}: damaged or no .npy file: {error}") from error
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an `.npz` file by name, each in its own type; never a pickled object.
+
+    Raises:
+        ValueError: it is no such file, or damaged.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    except FileNotFoundError:
+        raise
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: damaged or no .npz file: {error}") from error
 
 
 def read_pfm(path: Path) -> NDArray[np.float32]:
@@ -163,6 +190,25 @@ def read_pfm(path: Path) -> NDArray[np.float32]:
     values = np.frombuffer(data, f"{order}f4", offset=start)
     shape = (height, width) if channels == 1 else (height, width, channels)
     return values.reshape(shape)[::-1].astype(np.float32)
+
+
+def read_dpt(path: Path) -> NDArray[np.float32]:
+    """Sintel's form, (h, w): its tag, width, height, then rows from the top.
+
+    Raises:
+        ValueError: the tag is wrong, or it is not as long as its header says.
+        FileNotFoundError: there is no such file.
+    """
+    data = path.read_bytes()
+    if data[:4] != SINTEL_TAG:
+        raise ValueError(f"{path}: begins {data[:4]!r}, not with Sintel's tag {SINTEL_TAG!r}")
+    width, height = struct.unpack("<ii", data[4:12]) if len(data) >= 12 else (0, 0)
+    if min(width, height) < 1 or len(data) != 12 + 4 * width * height:
+        raise ValueError(
+            f"{path}: {len(data[12:])} bytes behind a header that says {width} x {height} pixels "
+            "of float32; get the file again"
+        )
+    return np.frombuffer(data, "<f4", offset=12).reshape(height, width).astype(np.float32)
 
 
 def read_exr(path: Path, *, channel: str) -> NDArray[np.float32]:

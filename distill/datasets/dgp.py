@@ -5,14 +5,14 @@ set lists scenes; a scene lists `samples`, each the keys of its `data` and of it
 """
 
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float
+
+from distill.datasets import depth_maps
 
 _PINHOLE = {"fx", "fy", "cx", "cy", "skew", "fov"}  # whatever else is not 0 bends the image
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
@@ -131,16 +131,14 @@ def read_cloud(path: Path) -> Float[np.ndarray, "n 3"]:
         ValueError: it is no `.npz` file with points in `data`.
         FileNotFoundError: there is no such file.
     """
+    arrays = depth_maps.read_npz(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            data = file["data"]
+        data = arrays["data"]
         if data.dtype.names:
             data = np.stack([data[axis] for axis in "XYZ"], axis=1)
         return data[:, [0, 1, 2]].astype(np.float64)
-    except FileNotFoundError:
-        raise
-    except (*_DAMAGE, OSError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: no points in `data` of an .npz file: {error!r}") from error
+    except _DAMAGE as error:
+        raise ValueError(f"{path}: no points in `data`: {error!r}") from error
 
 
 def _read(path: Path) -> Any:

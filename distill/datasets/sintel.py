@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from distill.datasets import depth_maps, images
 from distill.types import Sample
 
-_TAG = np.float32(202021.25)  # the bytes PIEH; anything else is another file or another byte order
-_FLOAT, _INT, _DOUBLE = np.dtype("<f4"), np.dtype("<i4"), np.dtype("<f8")
 _RENDERINGS = ("final", "clean")
 _SOURCE = (
     "get MPI-Sintel-complete.zip and MPI-Sintel-depth-training-20150305.zip from "
@@ -71,7 +69,7 @@ class Sintel:
             FileNotFoundError: a file is missing.
         """
         item = self._items[index]
-        depth = read_dpt(self.root / f"training/depth/{item}.dpt")
+        depth = depth_maps.read_dpt(self.root / f"training/depth/{item}.dpt")
         K, _ = read_cam(self.root / f"training/camdata_left/{item}.cam")
         return depth_maps.depth_sample(
             self.key(index),
@@ -82,24 +80,6 @@ class Sintel:
         )
 
 
-def read_dpt(path: Path) -> NDArray[np.float32]:
-    """Depth, (h, w), of a `.dpt` file: tag, width, height, then rows from the top.
-
-    Raises:
-        ValueError: the tag is wrong, or it is not as long as its header says.
-        FileNotFoundError: there is no such file.
-    """
-    data = _tagged(path)
-    width, height = np.frombuffer(data[:8], _INT).tolist() if len(data) >= 8 else (0, 0)
-    values = data[8:]
-    if min(width, height) < 1 or len(values) != width * height * _FLOAT.itemsize:
-        raise ValueError(
-            f"{path}: {len(values)} bytes behind a header that says {width} x {height} pixels of "
-            f"float32; {_SOURCE}"
-        )
-    return np.frombuffer(values, _FLOAT).reshape(height, width).astype(np.float32)
-
-
 def read_cam(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Intrinsics K (3, 3) and `cam_from_world` (3, 4) of a `.cam` file; OpenCV axes.
 
@@ -107,22 +87,17 @@ def read_cam(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         ValueError: the tag is wrong, it is not of 21 numbers, or K is no pinhole's.
         FileNotFoundError: there is no such file.
     """
-    data = _tagged(path)
-    if len(data) != 21 * _DOUBLE.itemsize:
-        raise ValueError(f"{path}: {len(data)} bytes behind the tag, not 21 float64; {_SOURCE}")
-    numbers = np.frombuffer(data, _DOUBLE).astype(np.float64)
+    data = path.read_bytes()
+    if data[:4] != depth_maps.SINTEL_TAG or len(data) != 4 + 21 * 8:
+        raise ValueError(
+            f"{path}: begins {data[:4]!r}, and {len(data[4:])} bytes follow; expected the tag "
+            f"{depth_maps.SINTEL_TAG!r} and 21 float64; {_SOURCE}"
+        )
+    numbers = np.frombuffer(data, "<f8", offset=4).astype(np.float64)
     K, cam_from_world = numbers[:9].reshape(3, 3), numbers[9:].reshape(3, 4)
     if not (K[0, 0] > 0 and K[1, 1] > 0 and K[2].tolist() == [0, 0, 1]):
         raise ValueError(f"{path}: no camera has these intrinsics: {K.tolist()}; {_SOURCE}")
     return K, cam_from_world
-
-
-def _tagged(path: Path) -> bytes:
-    """The file behind its tag."""
-    data = path.read_bytes()
-    if len(data) < 4 or np.frombuffer(data[:4], _FLOAT)[0] != _TAG:
-        raise ValueError(f"{path}: begins {data[:4]!r}, not with Sintel's tag b'PIEH'; {_SOURCE}")
-    return data[4:]
 
 
 def _stems(folder: Path, suffix: str) -> list[str]:

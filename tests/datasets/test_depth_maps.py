@@ -24,7 +24,8 @@ def saved(image: Image.Image) -> bytes:
 
 def test_missing_files_stay_missing(tmp_path):
     readers = (
-        *(depth_maps.read_png16, depth_maps.read_hdf5, depth_maps.read_npy, depth_maps.read_pfm),
+        *(depth_maps.read_png16, depth_maps.read_hdf5, depth_maps.read_npy, depth_maps.read_npz),
+        *(depth_maps.read_pfm, depth_maps.read_dpt),
         lambda path: depth_maps.read_exr(path, channel="R"),
     )
     for read in readers:
@@ -209,7 +210,51 @@ def test_npy_is_exact_and_never_unpickles(tmp_path):
     whole = path.read_bytes()
     np.save(path, np.array([print], dtype=object))
     pickled = path.read_bytes()
-    for data in (b"", b"nothing", whole[:-2], pickled, pickle.dumps(values)):
+    np.savez(tmp_path / "d.npz", values)
+    archive = (tmp_path / "d.npz").read_bytes()
+    header = whole.replace(b"{", b" ")
+    for data in (b"", b"nothing", whole[:-2], pickled, pickle.dumps(values), archive, header):
         path.write_bytes(data)
         with pytest.raises(ValueError, match=r"d\.npy: damaged or no \.npy file"):
             depth_maps.read_npy(path)
+
+
+def test_npz_is_exact_and_never_unpickles(tmp_path):
+    path = tmp_path / "d.npz"
+    values = np.arange(600, dtype=np.float16).reshape(30, 20)
+    np.savez_compressed(path, depth=values, K=np.eye(3))
+    read = depth_maps.read_npz(path)
+    assert list(read) == ["depth", "K"]
+    assert read["depth"].dtype == np.float16
+    np.testing.assert_array_equal(read["depth"], values)
+    whole = path.read_bytes()
+    method = whole.index(b"PK\x01\x02") + 10  # how it is packed, in the archive's directory
+    scratched = [whole[:at] + b"\xff\xff" + whole[at + 2 :] for at in (60, method)]
+    np.save(tmp_path / "d.npy", values)
+    np.savez(path, np.array([print], dtype=object))
+    others = (path.read_bytes(), (tmp_path / "d.npy").read_bytes(), b"PK" + bytes(50))
+    for data in (b"", whole[:100], whole[:-30], *scratched, *others):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"d\.npz: damaged or no \.npz file"):
+            depth_maps.read_npz(path)
+
+
+def dpt(width: int, height: int, numbers: int) -> bytes:
+    return b"PIEH" + struct.pack("<ii", width, height) + bytes(4 * numbers)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", r"begins b'', not with Sintel's tag b'PIEH'"),
+        (b"HEIP" + dpt(1, 1, 1)[4:], r"begins b'HEIP'"),
+        (b"PIEH" + bytes(7), "0 bytes behind a header that says 0 x 0 pixels"),
+        (dpt(2, 3, 5), "20 bytes .* says 2 x 3 pixels"),
+        (dpt(-2, -3, 6), "24 bytes .* says -2 x -3 pixels"),
+    ],
+)
+def test_dpt_damage_names_the_file(data, words, tmp_path):
+    path = tmp_path / "d.dpt"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"d\.dpt: {words}"):
+        depth_maps.read_dpt(path)

@@ -9,8 +9,8 @@ from contracts import check_dataset
 from PIL import Image
 from scenes import Scene, nearest, plane, room, sphere
 
-from distill.datasets import sintel
-from distill.datasets.sintel import Sintel, read_cam, read_dpt
+from distill.datasets import depth_maps, sintel
+from distill.datasets.sintel import Sintel, read_cam
 from distill.types import Space
 
 H, W = 24, 40
@@ -66,9 +66,12 @@ def test_the_contract(tmp_path):
     check(tmp_path)
 
 
-def big_endian(monkeypatch):
-    monkeypatch.setattr(sintel, "_FLOAT", np.dtype(">f4"))
-    monkeypatch.setattr(sintel, "_TAG", np.frombuffer(b"PIEH", ">f4")[0])
+def changed_depth(change):
+    def mistake(monkeypatch):
+        read = depth_maps.read_dpt
+        monkeypatch.setattr(depth_maps, "read_dpt", lambda path: change(read(path)))
+
+    return mistake
 
 
 def transposed_camera(monkeypatch):
@@ -80,20 +83,13 @@ def corner_origin(monkeypatch):
     monkeypatch.setattr(sintel, "read_cam", lambda path: (read_cam(path)[0] - moved, None))
 
 
-def bottom_up(monkeypatch):
-    monkeypatch.setattr(sintel, "read_dpt", lambda path: read_dpt(path)[::-1].copy())
-
-
-def sky_dropped(monkeypatch):
-    def capped(path: Path) -> np.ndarray:
-        depth = read_dpt(path)
-        return np.where(depth < 80, depth, np.float32(np.inf))
-
-    monkeypatch.setattr(sintel, "read_dpt", capped)
+BIG_ENDIAN = changed_depth(lambda depth: depth.byteswap())
+BOTTOM_UP = changed_depth(lambda depth: depth[::-1].copy())
+SKY_DROPPED = changed_depth(lambda depth: np.where(depth < 80, depth, np.float32(np.inf)))
 
 
 @pytest.mark.parametrize(
-    "mistake", [big_endian, transposed_camera, corner_origin, bottom_up, sky_dropped]
+    "mistake", [BIG_ENDIAN, BOTTOM_UP, SKY_DROPPED, transposed_camera, corner_origin]
 )
 def test_a_mistake_is_seen(mistake, tmp_path, monkeypatch):
     write(tmp_path)
@@ -155,28 +151,8 @@ def test_frames_and_depth_pair_up(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", r"begins b'', not with Sintel's tag b'PIEH'"),
-        (b"HEIP" + bytes(8), r"begins b'HEIP'"),
-        (b"PIEH" + bytes(7), "0 bytes behind a header that says 0 x 0 pixels"),
-        (b"PIEH" + np.array([2, 3], "<i4").tobytes() + bytes(20), r"20 bytes .* says 2 x 3 pixels"),
-        (
-            b"PIEH" + np.array([-2, -3], "<i4").tobytes() + bytes(24),
-            r"24 bytes .* says -2 x -3 pixels",
-        ),
-    ],
-)
-def test_a_damaged_depth_is_named(data, words, tmp_path):
-    path = tmp_path / "frame_0001.dpt"
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=rf"frame_0001\.dpt: {words}"):
-        read_dpt(path)
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
         (bytes(172), r"begins b'\\x00\\x00\\x00\\x00'"),
-        (b"PIEH" + bytes(100), "100 bytes behind the tag, not 21 float64"),
+        (b"PIEH" + bytes(100), "begins b'PIEH', and 100 bytes follow; expected"),
         (b"PIEH" + bytes(168), r"no camera has these intrinsics: \[\[0\.0, 0\.0"),
         (b"PIEH" + np.full(21, np.nan).tobytes(), "no camera has these intrinsics"),
     ],
