@@ -4,7 +4,6 @@
 """
 
 import re
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from scipy.io.matlab import MatReadError, loadmat
 from torch import Tensor
 
-from distill.datasets import depth_maps, images
+from distill.datasets import depth_maps, images, matlab
 from distill.types import Sample
 
 _METRES = 50 / 65535  # of one step of a depth PNG
@@ -26,7 +24,6 @@ _SOURCE = (
     "unpack them in one folder"
 )
 _FROM_1 = np.array([[1.0, 0, -1], [0, 1, -1], [0, 0, 1]])  # MATLAB's pixels to ours
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error)
 
 
 class Ibims:
@@ -95,7 +92,7 @@ class Ibims:
 
 class _Room(NamedTuple):
     image: Float[Tensor, "3 h w"]
-    depth: NDArray[np.float32]  # metres, 0 where unknown
+    depth: NDArray[np.float32]  # metres; 0 or NaN where unknown
     masks: tuple[Bool[np.ndarray, "h w"], ...]
     K: Float[np.ndarray, "3 3"]
 
@@ -123,10 +120,8 @@ def _read_raw(folder: Path, item: str) -> _Room:
 def _read_mat(folder: Path, item: str) -> _Room:
     """`calib` is transposed, as MATLAB's own `cameraParameters` are."""
     path = folder / f"{item}.mat"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; {_SOURCE}")
+    data = matlab.read_variable(path, "data", remedy=f"{_SOURCE} again")
     try:
-        data = loadmat(path, simplify_cells=True)["data"]
         pixels, depth, K = (np.asarray(data[name]) for name in ("rgb", "depth", "calib"))
         masks = tuple(np.asarray(data[name]) > 0 for name in _MASKS)
         K = np.array(K.T, np.float64)
@@ -134,7 +129,7 @@ def _read_mat(folder: Path, item: str) -> _Room:
             raise ValueError(f"`rgb` {pixels.dtype} {pixels.shape}, `depth` {depth.shape}")
         if K.shape != (3, 3) or K[2].tolist() != [0, 0, 1]:
             raise ValueError(f"`calib` is no pinhole's: {K.T.tolist()}")
-    except (*_DAMAGE, MatReadError) as error:
-        raise ValueError(f"{path}: damaged, or another file: {error}; {_SOURCE} again") from error
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: another file: {error}; {_SOURCE} again") from error
     image = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C")).div_(255)
-    return _Room(image, np.nan_to_num(depth).astype(np.float32), masks, K)
+    return _Room(image, depth.astype(np.float32), masks, K)

@@ -3,7 +3,6 @@
 795 images to train, 654 to test (`splits.mat`). For research; the page names no other licence.
 """
 
-import zlib
 from pathlib import Path
 
 import h5py
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from distill.datasets import depth_maps, images
+from distill.datasets import depth_maps, images, matlab
 from distill.types import Sample
 
 # camera_params.m of the toolbox. RGBDemo (OpenCV) found it and undistort.m drew the images with it,
@@ -26,7 +25,6 @@ _ARRAYS = {"raw": "rawDepths", "filled": "depths"}
 _PNGS = {"raw": "depth", "filled": "filled"}
 _MAT, _SPLITS = "nyu_depth_v2_labeled.mat", "splits.mat"
 _PAGE = "https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html"
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, zlib.error)
 
 
 class Nyu:
@@ -43,7 +41,6 @@ class Nyu:
     Raises:
         FileNotFoundError: `root` holds neither, or no `splits.mat`.
         ValueError: no such split or truth, or `splits.mat` is damaged.
-        ImportError: scipy is missing.
     """
 
     def __init__(
@@ -125,16 +122,9 @@ def _one(file: h5py.File, array: str, number: int) -> NDArray[np.generic]:
 
 
 def _read_split(path: Path, name: str) -> list[int]:
-    """MATLAB's numbers, the first being 1, from a MATLAB 5 file."""
-    try:
-        from scipy.io.matlab import MatReadError, loadmat
-    except ImportError as error:
-        raise ImportError(f"{path} needs scipy to be read: pip install scipy") from error
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; get it from {_PAGE}, beside {_MAT}")
-    try:
-        return [int(number) for number in loadmat(path, variable_names=[name])[name].ravel()]
-    except (*_DAMAGE, MatReadError) as error:
-        raise ValueError(
-            f"{path}: damaged, or no `{name}`: {error}; get it from {_PAGE}"
-        ) from error
+    """MATLAB's numbers, the first being 1."""
+    remedy = f"get it from {_PAGE}, beside {_MAT}"
+    numbers = np.asarray(matlab.read_variable(path, name, remedy=remedy))
+    if numbers.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: `{name}` is {numbers.dtype}, no numbers; {remedy}")
+    return [int(number) for number in numbers.ravel()]
