@@ -110,9 +110,7 @@ class EvaluateJob:
         state.wait_for_everyone()
 
 
-def evaluate(
-    predictor: Predictor, benchmark: benchmarks.Benchmark, data: Path | Dataset
-) -> Evaluation:
+def evaluate(predictor: Predictor, benchmark: benchmarks.Benchmark, dataset: Dataset) -> Evaluation:
     """Score each image of `data` exactly once, over all processes of the launch.
 
     Images are predicted one by one, so that a number depends on its image alone; every process
@@ -120,16 +118,14 @@ def evaluate(
 
     Args:
         predictor: the model.
-        benchmark: reader and protocol.
-        data: the folder the benchmark reads, or a data set already open, of what its protocol
-            measures: metric depth, or pairs of points.
+        benchmark: whose protocol it is.
+        dataset: of what the protocol measures: metric depth, or pairs of points.
 
     Raises:
         ValueError: an image cannot be read or scored (on every process, not only where it failed),
             none has enough pixels to measure, or the data set holds something else.
         GuardStop: more than half of the measured images have a prediction that is mostly zero.
     """
-    dataset = benchmark.open(data) if isinstance(data, Path) else data
     protocol = benchmark.protocol_for(len(dataset))
     if isinstance(dataset, PairDataset) != (protocol.measures == "pairs"):
         raise ValueError(

@@ -59,8 +59,13 @@ class Brightness:
         return [Prediction(values=m * self.gain + 3, space=self.space) for m in maps]
 
 
+def on_photos(predictor, folder: Path) -> evaluation.Evaluation:
+    benchmark = find("photos")
+    return evaluate(predictor, benchmark, benchmark.open(folder))
+
+
 def test_rows_and_means(folder):
-    result = evaluate(Brightness(), find("photos"), folder)
+    result = on_photos(Brightness(), folder)
     assert [row["key"] for row in result.rows] == [f"photos/rgb/scene{i}.png" for i in range(5)]
     assert all(row["n_valid"] == HEIGHT * WIDTH and row["flags"] == [] for row in result.rows)
     assert result.means["abs_rel"] == pytest.approx(
@@ -73,7 +78,7 @@ def test_rows_and_means(folder):
 
 def test_the_predictor_sees_the_pixels_of_the_file(folder):
     predictor = Brightness()
-    evaluate(predictor, find("photos"), folder)
+    on_photos(predictor, folder)
     stored = np.asarray(Image.open(folder / "rgb" / "scene0.png"))
     assert np.array_equal(np.asarray(predictor.seen[0]), stored)
 
@@ -86,11 +91,11 @@ def test_flags_are_counted_and_skipped_images_stay_out_of_the_mean(folder):
     )
     write_pair(folder, "scene6", 1.0 + np.mgrid[0:HEIGHT, 0:WIDTH][0] / 4)
     Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "rgb" / "scene6.png")  # constant prediction
-    result = evaluate(Brightness(), find("photos"), folder)
+    result = on_photos(Brightness(), folder)
     skipped = {"key": "photos/rgb/scene5.png", "n_valid": 0, "flags": ["skipped"]}
     assert result.rows[5] == {**skipped, "sha256": result.rows[5]["sha256"]}
     assert result.counts == {"measured": 6, "degenerate": 1, "skipped": 1}
-    upside_down = evaluate(Brightness(gain=-1), find("photos"), folder)
+    upside_down = on_photos(Brightness(gain=-1), folder)
     assert upside_down.counts["negative scale"] == 5
 
 
@@ -98,7 +103,7 @@ def test_nothing_to_measure_is_an_error(folder):
     for path in (folder / "depth").iterdir():
         path.write_bytes(imagecodecs.png_encode(np.zeros((HEIGHT, WIDTH), np.uint16)))
     with pytest.raises(ValueError, match=r"none of 5 images has 10 pixels.*in metres\?"):
-        evaluate(Brightness(), find("photos"), folder)
+        on_photos(Brightness(), folder)
 
 
 def test_truth_that_is_not_metric_depth_is_an_error(folder):
@@ -128,7 +133,7 @@ def test_errors_name_the_image(folder):
             return [Prediction(values=torch.ones(2, 2), space=self.space)]
 
     with pytest.raises(ValueError, match=r"photos/rgb/scene0.png: prediction \(2, 2\)"):
-        evaluate(Wrong(), find("photos"), folder)
+        on_photos(Wrong(), folder)
 
 
 class Dying(Brightness):
@@ -148,9 +153,9 @@ class Dying(Brightness):
 
 
 def test_a_dead_model_is_stopped_and_the_share_named(folder, tmp_path, monkeypatch):
-    assert evaluate(Dying(alive=3), find("photos"), folder).counts["mostly zero"] == 2
+    assert on_photos(Dying(alive=3), folder).counts["mostly zero"] == 2
     with pytest.raises(GuardStop, match=r"3 of 5 measured images \(60%\)"):
-        evaluate(Dying(alive=2), find("photos"), folder)
+        on_photos(Dying(alive=2), folder)
     monkeypatch.setattr(evaluation, "load_predictor", lambda *_, **__: Dying(alive=0))
     with pytest.raises(GuardStop, match="100%"):
         EvaluateJob(model="m", benchmark="photos", data=folder).run(tmp_path / "out")
@@ -161,7 +166,7 @@ def test_half_of_the_measured_images_may_be_dead_whatever_the_skipped_ones_are(f
     (folder / "depth" / "scene4.png").write_bytes(
         imagecodecs.png_encode(np.zeros((HEIGHT, WIDTH), np.uint16))
     )
-    result = evaluate(Dying(alive=2), find("photos"), folder)
+    result = on_photos(Dying(alive=2), folder)
     assert result.counts == {"measured": 4, "degenerate": 2, "mostly zero": 3, "skipped": 1}
 
 
@@ -236,7 +241,7 @@ def test_a_model_of_transformers_is_scored_as_its_predictor_predicts(folder, tmp
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["space"] == Space.AFFINE_DISPARITY.value
     assert len(summary["model_sha256"]) == 64
-    again = evaluate(load_predictor(model), find("photos"), folder)
+    again = on_photos(load_predictor(model), folder)
     assert again.means == summary["means"]
 
 
@@ -249,14 +254,13 @@ _SCRIPT = """
 import json, sys
 from pathlib import Path
 from distill import job as jobs
-from distill.evaluation.benchmarks import find
-from distill.evaluation.evaluate import evaluate, summarise
-from test_evaluate import Brightness
+from distill.evaluation.evaluate import summarise
+from test_evaluate import Brightness, on_photos
 
 whole, spoilt, out = map(Path, sys.argv[1:])
-result = evaluate(Brightness(), find("photos"), whole)
+result = on_photos(Brightness(), whole)
 try:
-    evaluate(Brightness(), find("photos"), spoilt)
+    on_photos(Brightness(), spoilt)
 except ValueError as caught:
     error = str(caught)
 state = jobs.processes()
@@ -298,7 +302,7 @@ def test_two_processes_give_what_one_gives_and_fail_together(folder, tmp_path):
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     assert "scene3.png" in first.pop("error")
-    alone = evaluate(Brightness(), find("photos"), folder)
+    alone = on_photos(Brightness(), folder)
     assert first == json.loads(json.dumps({"rows": alone.rows, **evaluation.summarise(alone)}))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_evaluate import Brightness, Loaded
 from test_pairs import Points
 
 from distill.evaluation import evaluate as evaluation
@@ -15,7 +16,7 @@ from distill.evaluation.evaluate import evaluate, summarise
 from distill.evaluation.house import boundaries
 from distill.evaluation.protocols import PreCrop, Published
 from distill.evaluation.rows import digest
-from distill.types import Prediction, Sample, Space
+from distill.types import Sample, Space
 
 KB = PreCrop(name="kb", height=8, width=10)
 SIZE = (12, 17)
@@ -63,22 +64,6 @@ class Photographs(Ramps):
         return ("indoor", "aerial", "aerial")[index]
 
 
-class Brightness:
-    """Predicts the picture's brightness, remembers the pictures' sizes and first pixels."""
-
-    name, sha256, licence = "brightness", "0" * 64, None
-    space = Space.AFFINE_DISPARITY
-
-    def __init__(self) -> None:
-        self.seen: list[tuple] = []
-
-    def predict(self, images):
-        (image,) = images
-        self.seen.append((image.size, image.getpixel((0, 0))[0]))
-        pixels = torch.tensor(list(image.convert("L").tobytes()), dtype=torch.float32)
-        return [Prediction(values=pixels.view(image.height, image.width), space=self.space)]
-
-
 def benchmark(protocol, dataset=Ramps) -> Benchmark:
     return Benchmark(name="test", open=lambda _: dataset(), protocol=protocol)
 
@@ -93,7 +78,8 @@ def test_a_pre_crop_is_made_before_the_model_sees_the_picture():
     predictor = Brightness()
     result = evaluate(predictor, benchmark(IN_DISPARITY), Ramps())
     first = round(255 / (1.5 + (3 + 1 * 4) / 8))  # row 12 - 8, column (17 - 10) // 2
-    assert predictor.seen[0] == ((10, 8), first)
+    assert predictor.seen[0].size == (10, 8)
+    assert predictor.seen[0].getpixel((0, 0)) == (first, first, first)
     assert [row["n_valid"] for row in result.rows] == [80] * 3
     assert result.means["abs_rel"] < 0.02
     whole = evaluate(Brightness(), benchmark(dataclasses.replace(IN_DISPARITY, pre_crop=None)),
@@ -110,7 +96,7 @@ def test_an_image_too_small_to_be_cut_is_named():
 
 def test_pairs_of_points_through_the_job(tmp_path: Path, monkeypatch):
     pairs = benchmark(published.DA2K_PAIRS, Photographs)
-    monkeypatch.setattr(evaluation, "load_predictor", lambda *_, **__: Brightness())
+    monkeypatch.setattr(evaluation, "load_predictor", lambda *_, **__: Loaded())
     monkeypatch.setattr(evaluation.benchmarks, "BENCHMARKS", (pairs,))
     job = evaluation.EvaluateJob(model="m", benchmark="test", data=tmp_path)
     job.run(tmp_path / "out")
