@@ -1,9 +1,9 @@
 """Benchmarks: a reader, the protocol its images are measured under, and a name.
 
 A new one is a row in `BENCHMARKS`. Of a set's protocols the plain name is the one for relative
-models (least squares in disparity); `-depth` fits in depth (Marigold's rules), `-metric` fits
-nothing, `-median` a scale (self-supervised models), `-moge...` follows MoGe's rules, `-boundaries`
-measures where depth steps.
+models (least squares in disparity); `-depth` fits in depth (Marigold's rules; of a plain folder it
+is `rgb-depth-affine`), `-metric` fits nothing, `-median` a scale (self-supervised models),
+`-moge...` follows MoGe's rules, `-boundaries` measures where depth steps.
 """
 
 from collections.abc import Callable, Mapping
