@@ -81,8 +81,7 @@ def weighted_l1_scale(
     The weighted median of `target / pred`, each ratio weighing `weight * |pred|`. Of several
     minima the smallest; 0 where `pred` is 0 on every valid pixel.
     """
-    maps = (masked.fill(values.double(), valid).flatten(1) for values in (pred, target, weight))
-    x, y, w = maps
+    x, y, w = (masked.fill(m.double(), valid).flatten(1) for m in (pred, target, weight))
     pull = (w * x).abs()
     ratio = torch.where(pull > 0, y / torch.where(x != 0, x, 1.0), 0.0)
     return torch.stack([_weighted_median(r, p) for r, p in zip(ratio, pull, strict=True)])
