@@ -7,21 +7,16 @@ published order: 697, and the 652 of them with annotated truth, as the lists of 
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from distill.datasets import published
+
 SHIPPED = Path(__file__).parent / "kitti_splits"
 SOURCE = "get synced+rectified data from https://www.cvlibs.net/datasets/kitti/raw_data.php"
 _CAMERAS = {"l": 2, "r": 3}
-_PUBLISHED = {  # frames of the lists that papers use
-    ("eigen_zhou", "train"): 39_810,  # Zhou et al. 2017: without frames in which the car stands
-    ("eigen_zhou", "val"): 4_424,
-    ("eigen_full", "train"): 45_200,
-    ("eigen_full", "val"): 1_776,
-    ("eigen", "test"): 697,
-    ("eigen_benchmark", "test"): 652,
-}
 _log = logging.getLogger(__name__)
 
 
@@ -59,12 +54,12 @@ def read_list(root: Path, split: str | Path, part: str) -> list[Frame]:
     frames = [frame for line in path.read_text().splitlines() for frame in _frames(path, line)]
     if not frames:
         raise ValueError(f"{path}: no frame; lines are `<date>/<drive> <number> <l|r>`")
-    if len(set(frames)) < len(frames):
-        twice = next(frame for i, frame in enumerate(frames) if frame in frames[:i])
-        raise ValueError(f"{path}: there twice: {twice}; remove its second line")
-    published = _PUBLISHED.get((str(split), part), len(frames))
-    if len(frames) != published:
-        _log.warning("%s: %d frames; the published list has %d", path, len(frames), published)
+    frame, times = Counter(frames).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{path}: there twice: {frame}; remove its second line")
+    for row in (*published.published("Kitti"), *published.published("KittiRaw")):
+        if row.part == f"{split} {part}" and not row.fits(len(frames)):
+            _log.warning("%s: %d frames; the published list has %d", path, len(frames), row.images)
     return frames
 
 

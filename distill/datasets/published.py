@@ -57,10 +57,11 @@ COUNTS = (
     Published("BlendedMvs", "BlendedMVS alone", 17_000, "README of YoYo000/BlendedMVS", 0.05),
     Published("Nyu", "test", 654, "splits.mat of the authors"),
     Published("Nyu", "train", 795, "splits.mat of the authors"),
-    Published("Kitti", "eigen", 697, f"Eigen et al. 2014; {_LISTS}"),
-    Published("Kitti", "eigen_benchmark", 652, f"Eigen's with annotated truth; {_LISTS}"),
+    Published("Kitti", "eigen test", 697, f"Eigen et al. 2014; {_LISTS}"),
+    Published("Kitti", "eigen_benchmark test", 652, f"with annotated truth; {_LISTS}"),
     Published("KittiRaw", "eigen_full train", 45_200, _LISTS),
     Published("KittiRaw", "eigen_full val", 1_776, _LISTS),
+    # Zhou et al. 2017: without frames in which the car stands
     Published("KittiRaw", "eigen_zhou train", 39_810, _LISTS),
     Published("KittiRaw", "eigen_zhou val", 4_424, _LISTS),
     Published("Eth3d", "training scenes", 454, "eth3d.net, high-resolution multi-view"),

@@ -173,10 +173,19 @@ def test_the_test_images_of_eigen(split, count, tmp_path):
     assert {frame.date for frame in frames} == dates
 
 
-def test_a_list_that_differs_from_the_published_one_is_named(tmp_path, caplog):
-    write_list(tmp_path, f"{DRIVE} 1 l", split="eigen_zhou")
-    assert len(read_list(tmp_path, "eigen_zhou", "train")) == 1
-    assert "train_files.txt: 1 frames; the published list has 39810" in caplog.text
+@pytest.mark.parametrize(
+    ("split", "part", "frames"),
+    [("eigen_zhou", "train", 39_810), ("eigen_full", "val", 1_776), ("eigen", "test", 697)],
+)
+def test_a_list_that_differs_from_the_published_one_is_named(split, part, frames, tmp_path, caplog):
+    write_list(tmp_path, f"{DRIVE} 1 l", split=split, part=part)
+    assert len(read_list(tmp_path, split, part)) == 1
+    assert f"{part}_files.txt: 1 frames; the published list has {frames}" in caplog.text
+    caplog.clear()
+    write_list(tmp_path, f"{DRIVE} 1 l", part=part)
+    assert len(read_list(tmp_path, "drives", part)) == 1
+    assert len(read_list(tmp_path, "eigen_benchmark", "test")) == 652
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
