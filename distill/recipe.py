@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
+from distill.datasets.remote import is_remote
 from distill.job import Job, describe
 
 Recipe = Callable[..., Job]
@@ -63,8 +64,8 @@ def build(
         The job, and the inputs the recipe was called with.
 
     Raises:
-        ValueError: `--data` is missing or a URL that this recipe does not read, or a setting is
-            unknown or does not parse.
+        ValueError: `--data` is missing or a URL that this recipe does not read, a setting is
+            unknown or does not parse, or `recipe` returns no job.
     """
     parameters = inspect.signature(recipe).parameters
     hints = typing.get_type_hints(recipe, include_extras=True)
@@ -75,12 +76,15 @@ def build(
         elif parameters["data"].default is inspect.Parameter.empty:
             raise ValueError(f"recipe {recipe.__name__!r} reads data; give its folder with --data")
     mine = {key: value for key, value in settings.items() if key in parameters}
-    inputs |= {key: _parse(value, hints[key], key) for key, value in mine.items()}
+    inputs |= {key: _parse(value, hints.get(key, str), key) for key, value in mine.items()}
     required = {key for key, entry in parameters.items() if entry.default is entry.empty}
     if missing := sorted(required - inputs.keys()):
         name = missing[0]
         raise ValueError(f"recipe {recipe.__name__!r} needs {name!r}; give --set {name}=VALUE")
     job = recipe(**inputs)
+    if not (dataclasses.is_dataclass(job) and isinstance(job, Job)):
+        made = type(job).__name__
+        raise ValueError(f"{recipe.__name__!r} returns {made}, not a job; try `distill list`")
     fields = {f.name: f for f in dataclasses.fields(job) if _is_scalar(f.type)}  # type: ignore[arg-type]  # every Job is a dataclass
     changes = {}
     for key, value in settings.items():
@@ -116,7 +120,7 @@ def _data(data: Path | str, hint: Any, name: str) -> Path | str:
     Raises:
         ValueError: a URL for a recipe that reads folders.
     """
-    if "://" not in str(data):
+    if not is_remote(str(data)):
         return Path(data)
     if str not in _alternatives(hint):
         raise ValueError(

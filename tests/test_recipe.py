@@ -73,6 +73,14 @@ def test_a_wrong_setting_is_named(nap: str, settings: dict[str, str], message: s
         recipe.build(recipe.load(nap), data=Path("d"), settings=settings)
 
 
+def test_a_function_that_makes_no_job_is_named_and_so_is_one_without_annotations(tmp_path: Path):
+    (tmp_path / "own.py").write_text("def half(data, rate):\n    return rate + '!'\n")
+    with pytest.raises(ValueError, match="'half' returns str, not a job"):
+        recipe.build(
+            recipe.load(f"{tmp_path / 'own.py'}:half"), data=Path("d"), settings={"rate": "2"}
+        )
+
+
 def test_missing_data_is_named(nap: str):
     with pytest.raises(ValueError, match="--data"):
         recipe.build(recipe.load(nap), data=None, settings={})
