@@ -65,7 +65,6 @@ class Pairs:
         depths: those without an image, likewise.
         rgb: pattern of the images for `RgbDepthFolder`; None where one pattern does not do.
         depth: of the depth.
-        eight_bits: the depth is a picture of 8 bits.
         cut: there are more than `MOST` files, and the rest was not looked at.
     """
 
@@ -74,7 +73,6 @@ class Pairs:
     depths: list[str]
     rgb: str | None
     depth: str | None
-    eight_bits: bool
     cut: bool
 
 
@@ -94,7 +92,7 @@ def find_pairs(root: Path) -> Pairs | None:
         return None
     if not depths:
         return None
-    return _pairs(joined, pictures, depths, eight_bits=eight_bits, cut=len(names) > MOST)
+    return _pairs(joined, pictures, depths, cut=len(names) > MOST)
 
 
 def _all_series(root: Path, names: Iterable[str]) -> Iterator[_Series]:
@@ -209,7 +207,6 @@ def _pairs(
     pictures: Sequence[_Series],
     depths: Sequence[_Series],
     *,
-    eight_bits: bool,
     cut: bool,
 ) -> Pairs:
     pairs = sorted((p.files[a], d.files[b]) for p, d, common in joined for a, b in common.items())
@@ -225,7 +222,6 @@ def _pairs(
         depths=alone[1],
         rgb=rgb,
         depth=depth,
-        eight_bits=eight_bits,
         cut=cut,
     )
 

@@ -7,9 +7,7 @@ from distill.inspection import measure
 from distill.inspection.measure import MapFacts
 
 INVERSE = 0.25  # of the rank correlation with the row; beyond, near and far are told apart
-_HAND_HELD = (
-    12.0  # metres; no structured light or time of flight of a hand-held sensor sees farther
-)
+_HAND_HELD = 12.0  # metres; no hand-held sensor's structured light or time of flight sees farther
 _NAMES = {
     256.0: "1/256 m",
     1000.0: "millimetres",

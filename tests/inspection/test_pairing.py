@@ -42,7 +42,7 @@ def test_pairs_are_found_and_the_patterns_open_them(name: str, tmp_path: Path):
         (rgb.format(n=n, scene="ab"[n % 2]), depth.format(n=n, scene="ab"[n % 2])) for n in range(4)
     )
     assert found.pairs == expected
-    assert (found.images, found.depths, found.eight_bits) == ([], [], False)
+    assert (found.images, found.depths) == ([], [])
     assert [found.rgb, found.depth] == patterns
     if found.rgb and found.depth:
         opened = RgbDepthFolder(tmp_path, name="k", rgb=found.rgb, depth=found.depth)
@@ -122,7 +122,6 @@ def test_eight_bit_pictures_of_depth_are_depth(depth: str, tmp_path: Path):
     write_pairs(tmp_path, MAPS, depth=depth, write=write)
     found = find_pairs(tmp_path)
     assert found is not None
-    assert found.eight_bits
     assert len(found.pairs) == 4
 
 
