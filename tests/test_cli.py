@@ -129,7 +129,7 @@ def test_the_doctor_prints_what_it_found(monkeypatch, capsys):
         fetch=1.0,
         read=8.0,
         transform=2.0,
-        loader=0.0,
+        loader=None,
         workers=2,
         model=50.0,
         batch=4,

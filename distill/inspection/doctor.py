@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from distill import engine as engines
 from distill import job as jobs
+from distill.evaluation.rows import as_picture
 from distill.loading import Batches
 from distill.types import Batch, Dataset, Sample
 
@@ -40,8 +40,8 @@ class Diagnosis:
         fetch: to get an image's bytes from where they are; None where a data set does not say.
         read: to read a sample: its bytes, decoding, label.
         transform: to resize, crop, perturb, or to prepare for a teacher.
-        loader: images/s that `workers` processes delivered; 0 for a label job, which reads in
-            threads.
+        loader: images/s that `workers` processes delivered; None where there are none: a label
+            job reads in threads, a job with `workers=0` by itself.
         workers: of the job.
         model: images/s of the network, with `batch` images at once.
         batch: images.
@@ -52,7 +52,7 @@ class Diagnosis:
     fetch: float | None
     read: float
     transform: float
-    loader: float
+    loader: float | None
     workers: int
     model: float
     batch: int
@@ -83,9 +83,9 @@ class Diagnosis:
     def text(self) -> str:
         """For people."""
         fetched = "" if self.fetch is None else f" (of it {self.fetch:.1f} ms to fetch the bytes)"
-        loader = (
-            f"{self.loader:10.1f} images/s, measured" if self.loader else "         - (threads)"
-        )
+        loader = "         - (not measured)"
+        if self.loader is not None:
+            loader = f"{self.loader:10.1f} images/s, measured"
         lines = [
             f"reading a sample {self.read:10.1f} ms{fetched}",
             f"transforming it  {self.transform:10.1f} ms",
@@ -118,9 +118,11 @@ def diagnose(job: Any, *, batch: int | None = None, samples: int = 64) -> Diagno
         samples: that are read at most.
 
     Raises:
-        ValueError: a job of another kind, or a sample cannot be read.
+        ValueError: a job of another kind, `batch` is below 1, or a sample cannot be read.
         FileNotFoundError: data or weights are missing.
     """
+    if batch is not None and batch < 1:
+        raise ValueError(f"doctor: batch={batch}; measure one image at least")
     if hasattr(job, "batches"):
         return _training(job, batch, samples)
     if hasattr(job, "teacher") and hasattr(job, "strategy"):
@@ -140,7 +142,7 @@ def _training(job: Any, batch: int | None, samples: int) -> Diagnosis:
             if transform
             else 0.0
         )
-    loader = 0.0
+    loader = None
     if job.workers:
         with contextlib.closing(job.batches(**draw, workers=job.workers)) as drawn:
             loader = wanted * _batches_per_second(drawn, job.workers)
@@ -165,8 +167,8 @@ def _labelling(job: Any, batch: int | None, samples: int) -> Diagnosis:
     count = min(samples, len(dataset))
     places = [(dataset, n * len(dataset) // count) for n in range(count)]
     fetch, read, kept = _read(places)
-    made = _timed(lambda n: predictor.prepare(_picture(kept[n % count])), count)
-    pixels = predictor.prepare(_picture(kept[0]))[None]
+    made = _timed(lambda n: predictor.prepare(as_picture(kept[n % count])), count)
+    pixels = predictor.prepare(as_picture(kept[0]))[None]
 
     def ask(size: int) -> Callable[[], object]:
         images = pixels.expand(size, -1, -1, -1).contiguous().to(device)
@@ -178,7 +180,7 @@ def _labelling(job: Any, batch: int | None, samples: int) -> Diagnosis:
         fetch=fetch,
         read=read,
         transform=made,
-        loader=0.0,
+        loader=None,
         workers=job.workers,
         model=model,
         batch=fits,
@@ -285,8 +287,3 @@ def _part(batch: Batch, size: int) -> Batch:
         name: value[:size] if isinstance(value, list | torch.Tensor) else value
         for name, value in batch.items()
     }
-
-
-def _picture(sample: Sample) -> Image.Image:
-    pixels = (sample.image * 255).round().byte().permute(1, 2, 0)
-    return Image.fromarray(pixels.contiguous().numpy())

@@ -84,6 +84,7 @@ def test_a_slow_network_is_the_limit():
     found = diagnose(made, batch=2, samples=8)
     assert found.limit == "the network"
     assert found.model == pytest.approx(4, rel=0.5)
+    assert found.loader is not None
     assert found.loader > found.model
     assert found.batch == 2
     assert found.needed == 1
@@ -98,7 +99,8 @@ def test_a_label_job_too(tmp_path: Path):
     found = diagnose(made)
     assert found.limit == "the network"
     assert found.model == pytest.approx(20, rel=0.5)
-    assert found.loader == 0
+    assert found.loader is None
+    assert "- (not measured)" in found.text
     assert not (tmp_path / "store.json").exists()
 
 
@@ -132,6 +134,8 @@ def test_more_processes_than_cores_are_not_proposed():
     )
 
 
-def test_other_jobs_are_refused():
+def test_other_jobs_and_empty_batches_are_refused():
     with pytest.raises(ValueError, match="RenderJob trains and labels nothing"):
         diagnose(RenderJob())
+    with pytest.raises(ValueError, match="batch=0; measure one image at least"):
+        diagnose(job(), batch=0)
