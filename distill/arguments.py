@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.datasets.remote import is_remote
 from distill.types import Space
 
 Functions = Mapping[str, Callable[[argparse.Namespace], None]]
@@ -24,7 +25,7 @@ def parser(description: str | None, functions: Functions) -> argparse.ArgumentPa
 
 def place(text: str) -> Path | str:
     """A URL as it is, anything else as a path."""
-    return text if "://" in text else Path(text)
+    return text if is_remote(text) else Path(text)
 
 
 def space(name: str) -> Space:

@@ -106,8 +106,13 @@ def count_data(args: argparse.Namespace) -> None:
     """Count what is on the disk by part and scene, beside what was published."""
     from distill.inspection import count
 
-    is_recipe = "://" not in args.what and ":" in args.what and not Path(args.what).exists()
-    counted = count.of_job(_job(args, args.what)) if is_recipe else count.of_place(place(args.what))
+    what = place(args.what)
+    if isinstance(what, Path) and ":" in args.what and not what.exists():
+        counted = count.of_job(_job(args, args.what))
+    elif args.data is not None or args.set:
+        raise ValueError(f"{args.what} is no MODULE:FUNCTION; --data and --set are for recipes")
+    else:
+        counted = count.of_place(what)
     print(json.dumps(count.as_json(counted), indent=2) if args.json else count.text(counted))
 
 
@@ -186,11 +191,6 @@ def _picture_name(key: str | None) -> str:
         return "sheet.png"
     plain = re.sub(r"[^A-Za-z0-9.-]+", "_", key)[-100:]
     return f"label-{plain}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.png"
-
-
-def _place(text: str) -> Path | str:
-    """A path; a URL stays as it was typed."""
-    return text if "://" in text else Path(text)
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from distill.datasets import published
 from distill.geometry import to_space
+from distill.inspection.findings import named
 from distill.inspection.inspect import spread
 from distill.inspection.job_data import Opened, Use, uses
 from distill.loading import Transform
@@ -122,7 +123,7 @@ def _read(
             if transform is not None:
                 sample = transform(sample, np.random.default_rng((_SEED, place)))
         except (ValueError, OSError, ImportError) as error:
-            unreadable.append(str(error) if key in str(error) else f"{key}: {error}")
+            unreadable.append(named(key, str(error)))
             continue
         here[tuple(sample.image.shape[1:])] += 1
         reasons = [f"{key}: {said}" for said in _wrong(sample, use)]
@@ -132,11 +133,13 @@ def _read(
     sizes += here
     told = f"{use.role}: {dataset.name}, of {len(places)} samples read"
     over = len(unreadable) > use.budget * len(places)
-    _tell(checked.errors if over else checked.warnings, unreadable, f"{told}, unreadable", use)
-    _tell(checked.errors, wrong, f"{told}, of no use", use)
+    allowed = f" (allowed: {use.budget:.2%})"
+    where = checked.errors if over else checked.warnings
+    _tell(where, unreadable, f"{told}, unreadable", allowed)
+    _tell(checked.errors, wrong, f"{told}, of no use")
     too_poor = checked.errors if len(poor) == len(places) else checked.warnings
     if len(poor) > _FEW * len(places):
-        _tell(too_poor, poor, f"{told}, without enough valid pixels", use)
+        _tell(too_poor, poor, f"{told}, without enough valid pixels")
     elif not unreadable and not wrong:
         shapes = ", ".join(f"{h} x {w}" for h, w in list(here)[:3])
         checked.facts.append(f"{told}: all good, {shapes}{', ...' if len(here) > 3 else ''}")
@@ -175,13 +178,12 @@ def _says_enough(sample: Sample, use: Use) -> bool:
     return bool(usable(target[None], valid[None], space).all())
 
 
-def _tell(where: list[str], entries: Sequence[str], told: str, use: Use) -> None:
+def _tell(where: list[str], entries: Sequence[str], told: str, allowed: str = "") -> None:
     if not entries:
         return
-    named = "\n".join(f"{'':<10}   {entry}" for entry in entries[:_NAMED])
+    lines = "\n".join(f"{'':<10}   {entry}" for entry in entries[:_NAMED])
     more = f"\n{'':<10}   ... and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
-    budget = f" (allowed: {use.budget:.2%})" if "unreadable" in told else ""
-    where.append(f"{told}: {len(entries)}{budget}\n{named}{more}")
+    where.append(f"{told}: {len(entries)}{allowed}\n{lines}{more}")
 
 
 def _disjoint(checked: Checked, training: Sequence[Dataset], held_out: Sequence[Dataset]) -> None:

@@ -1,5 +1,6 @@
 """`distill data count`: what is on the disk by part and scene, beside what was published."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,13 +9,13 @@ from typing import Any
 
 from distill.datasets import published
 from distill.inspection.job_data import uses
-from distill.inspection.layouts import recognise
 from distill.inspection.sources import open_source
 from distill.types import Dataset
 
 _SCENES = 40  # that are printed
 _DEEPEST = 4  # folders of a key that may make a scene
 _TOO_MANY = 2_000_000  # samples whose keys are not gone through
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +40,15 @@ def of_place(place: Path | str) -> list[Counted]:
 
     Raises:
         FileNotFoundError: nothing lies there.
-        ValueError: nothing that is known.
+        ValueError: it holds several sets, or nothing that is known.
     """
-    row = recognise(place) if isinstance(place, Path) and place.is_dir() else None
-    if row is not None and isinstance(place, Path):
-        parts = row.open(place)
-        return [_counted(f"{row.title} {part}".strip(), one) for part, one in parts.items()]
     source = open_source(place)
-    keys = (source.keys(n) for n in range(min(len(source), _TOO_MANY)))
+    for doubt in source.doubts:
+        _log.warning("%s: %s", place, doubt)
+    if source.datasets:
+        parts = source.datasets.items()
+        return [_counted(f"{source.layout} {part}".strip(), one) for part, one in parts]
+    keys = (source.key(n) for n in range(min(len(source), _TOO_MANY)))
     scenes = _scenes([key.split(" + ")[0] for key in keys], skip=0)
     return [Counted(part=source.layout, images=len(source), said="", scenes=scenes)]
 

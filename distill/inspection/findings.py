@@ -112,11 +112,16 @@ class Findings:
             if kind:
                 yield "alone", f"{len(kind)} {what}: {_named(kind)}"
         for number, (key, reason) in enumerate(self.unreadable.items()):
-            yield "" if number else "unreadable", reason if key in reason else f"{key}: {reason}"
+            yield "" if number else "unreadable", named(key, reason)
         for number, line in enumerate(self.recipe):
             yield "" if number else "recipe", line
         for number, line in enumerate(self.commands):
             yield "" if number else "run", line
+
+
+def named(key: str, reason: str) -> str:
+    """Why a sample cannot be read, with its key in front where the reason does not name it."""
+    return reason if key in reason else f"{key}: {reason}"
 
 
 def depth_findings(facts: Sequence[MapFacts], *, as_read: str | None) -> DepthFindings:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.inspection import measure, sheet
-from distill.inspection.findings import DepthFindings, Findings, depth_findings
+from distill.inspection.findings import DepthFindings, Findings, depth_findings, named
 from distill.inspection.measure import MapFacts
 from distill.inspection.sheet import Tile
-from distill.inspection.sources import Seen, Source, open_source
+from distill.inspection.sources import Seen, Source, evaluation, open_source
 
 _TILES = {"set": 6, "pairs": 6, "labels": 6, "photos": 24}  # samples on the sheet
 _TRAINED_AT = 518  # pixels of the short side, of the published sizes
@@ -56,7 +56,7 @@ def inspect(
         if marker is not None:
             looked = _look(source, samples, (marker,))
     if not looked.count:
-        reasons = "\n".join(f"  {key}: {why}" for key, why in looked.unreadable.items())
+        reasons = "\n".join(f"  {named(key, why)}" for key, why in looked.unreadable.items())
         raise ValueError(
             f"{place}: none of {len(looked.unreadable)} samples can be read\n{reasons}"
         )
@@ -78,7 +78,7 @@ def _look(source: Source, samples: int, also: Sequence[float]) -> _Looked:
     looked, places = _Looked(), spread(len(source), samples)
     drawn, read = set(spread(len(places), _TILES[source.kind])), source.depth_as_read is not None
     for number, place in enumerate(places):
-        key = source.keys(place)
+        key = source.key(place)
         try:
             seen = source.read(place)
         except (ValueError, OSError) as error:
@@ -203,12 +203,17 @@ def _recipe(
     arguments += [f"units_per_metre={unit.per_metre or 1:g}"]
     invalid = {float(name) for name in depth.markers if name.isdigit() and name != "0"}
     invalid |= set() if marker is None else {marker}
-    arguments += [f"invalid=({', '.join(f'{n:g}' for n in sorted(invalid))},)"] if invalid else []
+    arguments += [f"invalid=({', '.join(map(_exact, sorted(invalid)))},)"] if invalid else []
     arguments += ["allow_8bit=True"] if "int8" in depth.dtype else []
     said = []
     if pairs.images or pairs.depths:
         said = ["RgbDepthFolder refuses a folder in which some have no partner: move those away"]
     return [f"RgbDepthFolder({', '.join(arguments)})"], said
+
+
+def _exact(number: float) -> str:
+    """All digits: a reader looks for the very number."""
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _evaluation(
@@ -224,4 +229,4 @@ def _evaluation(
         return []
     width, height = map(int, next(iter(looked.sizes)).split(" x "))
     name = "kitti" if depth.pattern == "lidar" and width > 2.5 * height else "rgb-depth"
-    return [f"distill evaluate --model MODEL --benchmark {name} --data {root} --out scores"]
+    return [evaluation(name, root)]

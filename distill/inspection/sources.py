@@ -1,7 +1,7 @@
 """What a path holds, ready to be looked at: a known set, pairs of files, photographs, labels."""
 
 import io
-import logging
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,13 @@ from PIL import Image
 
 from distill.datasets import depth_files, images, remote
 from distill.datasets.photographs import open_photographs
+from distill.evaluation.rows import as_picture
 from distill.inspection.layouts import recognise, recognise_below
 from distill.inspection.pairing import MOST, Pairs, find_pairs
 from distill.labels.store import LabelStore
 from distill.types import Dataset, Sample
 
 _ORIENTATION = 0x0112  # of EXIF
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,26 +52,28 @@ class Source:
         layout: what it is, for people.
         kind: `set`, `pairs`, `photos` or `labels`.
         parts: names of its parts and their numbers of samples.
-        keys: of a sample, by number.
+        key: of a sample, by number.
         read: a sample, by number.
         recipe: how a recipe opens it, in Python; by part for a known set.
         commands: what to run with it.
         median: metres between which the median of its depth should lie.
         depth_as_read: what the reader makes of the depth; None where it is as stored.
         pairs: of a folder of pairs.
+        datasets: of a known set, by part.
         doubts: that opening it left.
     """
 
     layout: str
     kind: str
     parts: Mapping[str, int]
-    keys: Callable[[int], str]
+    key: Callable[[int], str]
     read: Callable[[int], Seen]
     recipe: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     median: tuple[float, float] | None = None
     depth_as_read: str | None = None
     pairs: Pairs | None = None
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -99,6 +101,12 @@ def open_source(place: Path | str) -> Source:
     return _photos(place, doubts)
 
 
+def evaluation(benchmark: str, root: Path) -> str:
+    """The command that scores a model on what lies at `root`."""
+    data = _shell(root)
+    return f"distill evaluate --model MODEL --benchmark {benchmark} --data {data} --out scores"
+
+
 def _known(root: Path, doubts: list[str]) -> Source | None:
     row = recognise(root)
     if row is None:
@@ -116,17 +124,17 @@ def _known(root: Path, doubts: list[str]) -> Source | None:
         doubts.append(f"it looks like {row.title}, but its reader says: {error}")
         return None
     datasets = list(parts.values())
-    command = [_evaluate(row.benchmark, root)] if row.benchmark else []
     return Source(
         layout=row.title,
         kind="set",
         parts={part: len(dataset) for part, dataset in parts.items()},
-        keys=lambda n: _at(datasets, n)[0].key(_at(datasets, n)[1]),
+        key=lambda n: _at(datasets, n)[0].key(_at(datasets, n)[1]),
         read=lambda n: _of_sample(_sample(datasets, n)),
         recipe=[row.line(root, part) for part in parts],
-        commands=command,
+        commands=[evaluation(row.benchmark, root)] if row.benchmark else [],
         median=row.median,
         depth_as_read="metres" if row.median else "up to scale",
+        datasets=parts,
         doubts=doubts,
     )
 
@@ -145,11 +153,11 @@ def _sample(datasets: list[Dataset], number: int) -> Sample:
 
 
 def _of_sample(sample: Sample) -> Seen:
-    pixels = (sample.image * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = np.asarray(as_picture(sample))
     depth = None if sample.target is None else sample.target.numpy()
     far = None if sample.far is None else sample.far.numpy()
     size = (pixels.shape[0], pixels.shape[1])
-    return Seen(image=np.ascontiguousarray(pixels), size=size, depth=depth, far=far)
+    return Seen(image=pixels, size=size, depth=depth, far=far)
 
 
 def _paired(root: Path, pairs: Pairs, doubts: list[str]) -> Source:
@@ -177,7 +185,7 @@ def _paired(root: Path, pairs: Pairs, doubts: list[str]) -> Source:
         layout=f"images with depth in {suffixes}{where}",
         kind="pairs",
         parts={"": len(pairs.pairs)},
-        keys=lambda n: " + ".join(pairs.pairs[n]),
+        key=lambda n: " + ".join(pairs.pairs[n]),
         read=read,
         pairs=pairs,
         doubts=doubts,
@@ -200,10 +208,10 @@ def _photos(place: Path | str, doubts: list[str]) -> Source:
         layout=f"images without depth, {_CONTAINERS.get(type(dataset).__name__, 'a folder')}",
         kind="photos",
         parts={"": len(dataset)},
-        keys=dataset.key,
+        key=dataset.key,
         read=read,
         recipe=[f"open_photographs({_python(place)})"],
-        commands=[f"distill run recipes.labels:plain --data {place} --out runs/labels"],
+        commands=[f"distill run recipes.labels:plain --data {_shell(place)} --out runs/labels"],
         doubts=doubts,
     )
 
@@ -235,10 +243,10 @@ def _labels(root: Path) -> Source:
         layout=f"label store of {meta.dataset} by {meta.teacher}",
         kind="labels",
         parts={"": len(keys)},
-        keys=lambda n: keys[n],
+        key=lambda n: keys[n],
         read=read,
         recipe=[f"PseudoLabelled(open_photographs(Path('IMAGES')), Path({str(root)!r}))"],
-        commands=[f"distill labels verify {root}"],
+        commands=[f"distill labels verify {_shell(root)}"],
         depth_as_read=meta.space.value,
         doubts=doubts,
     )
@@ -252,8 +260,9 @@ def _form(source: Path | bytes) -> tuple[str, bool]:
         return f"{image.format}{kinds.get(image.mode, '')}", turned
 
 
-def _evaluate(benchmark: str, root: Path) -> str:
-    return f"distill evaluate --model MODEL --benchmark {benchmark} --data {root} --out scores"
+def _shell(place: Path | str) -> str:
+    """As a shell takes it for one word, and expands nothing."""
+    return shlex.quote(str(place))
 
 
 def _python(place: Path | str) -> str:

@@ -49,6 +49,20 @@ def test_photographs_and_pairs_by_folder(tmp_path: Path):
     assert (found.images, found.scenes) == (3, {"a": 2, "b": 1})
 
 
+def test_a_set_that_its_reader_refuses_is_counted_as_what_it_is(tmp_path: Path, caplog):
+    (tmp_path / "annotations.json").write_text('{"images": [], "annotations": []}')  # COCO's
+    Image.fromarray(picture(9, 9)).save(tmp_path / "1.jpg")
+    (found,) = count.of_place(tmp_path)
+    assert (found.part, found.images) == ("images without depth, a folder", 1)
+    assert "it looks like DA-2K, but its reader says: " in caplog.text
+
+
+def test_the_folder_above_a_set_will_do(scenes: Path):
+    (found,) = count.of_place(scenes.parent)
+    assert (found.part, found.images) == ("Virtual KITTI 2", 4)
+    assert found.said.startswith("published: ")
+
+
 def test_long_lists_of_scenes_are_cut_in_the_text_only():
     many = {f"s{n:03d}": 1 for n in range(50)}
     text = count.text([Counted(part="x", images=50, said="", scenes=many)])
@@ -66,3 +80,6 @@ def test_of_paths_and_recipes_on_the_command_line(scenes: Path, tmp_path: Path, 
     assert "labelling: photos" in capsys.readouterr().out
     assert cli.main(["data", "count", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
+    for words in (["--data", "x"], ["--set", "a=1"]):
+        assert cli.main(["data", "count", str(scenes), *words]) == 2
+        assert "is no MODULE:FUNCTION; --data and --set" in capsys.readouterr().err

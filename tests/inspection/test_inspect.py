@@ -1,6 +1,7 @@
 """What is said of folders of every kind: each warning appears where it should, and only there."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,29 @@ def test_a_marked_sky_is_left_out_of_the_range_and_of_the_reading(tmp_path: Path
     assert found.warnings == [
         "1e+10 is at the end of the range and frequent: the sky, or no measurement?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sky"), [(np.float32, 65.535), (np.int32, 1_234_567), (np.int32, 2**31 - 1)]
+)
+def test_the_number_of_the_sky_keeps_all_its_digits(dtype: type, sky: float, tmp_path: Path):
+    scale = 1 if dtype is np.float32 else 1000
+    maps = [np.where(np.isfinite(d), d / 10 * scale, sky).astype(dtype) for d in STREETS]
+    write_pairs(tmp_path, maps, depth="depth/{n:04d}.npy", write=write_npy)
+    sample = opened(inspect(tmp_path).recipe[0])[0]
+    assert sample.valid is not None
+    assert (sample.valid.numpy() == np.isfinite(STREETS[0])).mean() > 0.999
+
+
+def test_commands_can_be_copied_whatever_the_folder_is_called(tmp_path: Path):
+    pairs, photos = tmp_path / "my pairs", tmp_path / "my photos"
+    write_pairs(pairs, [stored(lidar(depth), 256) for depth in STREETS])
+    photos.mkdir()
+    Image.fromarray(picture(20, 30)).save(photos / "a.jpg")
+    store = write_store(tmp_path / "my store")
+    for place in (pairs, photos, store):
+        (command,) = inspect(place).commands
+        assert str(place) in shlex.split(command)
 
 
 @pytest.mark.parametrize("form", ["8 bits", "stretched", "few"])
