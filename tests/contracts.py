@@ -209,6 +209,19 @@ def _same(a: object, b: object) -> bool:
     return a == b
 
 
+def check_sky(sample: Sample) -> None:
+    """Whatever has no depth is the sky, and its disparity is 0."""
+    assert sample.target is not None
+    assert sample.valid is not None
+    assert sample.far is not None
+    assert sample.far.any()
+    assert torch.equal(sample.far, ~sample.valid)
+    spaces = {"source": Space.METRIC_DEPTH, "target": Space.AFFINE_DISPARITY}
+    values, valid = geometry.to_space(sample.target, sample.valid, sample.far, **spaces)
+    assert valid.all()
+    assert (values[sample.far] == 0).all()
+
+
 def unchecked(function: Callable) -> Callable:
     """`function` without the shape annotations, which hold under pytest only."""
     while hasattr(function, "__wrapped__"):

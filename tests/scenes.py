@@ -7,6 +7,7 @@ centres; OpenCV axes; everything is float64.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,11 +24,28 @@ class Scene:
     valid: Tensor  # (h, w)
     K: Tensor  # (3, 3)
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """The image as a file of 8 bits holds it, (h, w, 3)."""
+        return (self.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
 
 def pinhole(h: int, w: int, *, fov: float = 60.0) -> Tensor:
     """Square pixels, centred, `fov` degrees wide."""
     f = w / 2 / math.tan(math.radians(fov) / 2)
     return torch.tensor([[f, 0, (w - 1) / 2], [0, f, (h - 1) / 2], [0, 0, 1]], dtype=torch.float64)
+
+
+def wrong_cameras(K: Tensor) -> dict[str, Tensor]:
+    """`K` as a reader may get it wrong, by the mistake."""
+    half = torch.tensor([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]], dtype=K.dtype)
+    axes = [1, 0, 2]
+    return {
+        "transposed": K.T,
+        "half a pixel more": K + half,
+        "half a pixel less": K - half,
+        "axes exchanged": K[axes][:, axes],
+    }
 
 
 def rays(h: int, w: int, K: Tensor) -> Tensor:

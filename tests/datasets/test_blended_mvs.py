@@ -25,8 +25,7 @@ def write_frame(project: Path, number: int, truth: Scene) -> None:
     """What MVSNet's format says: rows from the bottom up, `K` counted from the image's corner."""
     for folder in ("blended_images", "rendered_depth_maps", "cams"):
         (project / folder).mkdir(parents=True, exist_ok=True)
-    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(truth.pixels)
     image.save(project / f"blended_images/{number:08d}.jpg", quality=95, subsampling=0)
     masked = Image.new("RGB", (W, H))
     masked.save(project / f"blended_images/{number:08d}_masked.jpg")

@@ -30,8 +30,7 @@ PAIRS = {
 
 def write_image(path: Path, truth: Scene, orientation: int = 1) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    picture = Image.fromarray(pixels)
+    picture = Image.fromarray(truth.pixels)
     exif = picture.getexif()
     exif[0x0112] = orientation
     picture.save(path, exif=exif)

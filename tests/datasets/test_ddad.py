@@ -84,8 +84,7 @@ def write_scene(root: Path, name: str, time: str, seen: dict[str, Scene]) -> str
     for camera, truth in seen.items():
         file = f"rgb/{camera}/{time}.png"
         (scene / file).parent.mkdir(parents=True)
-        pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-        Image.fromarray(pixels).save(scene / file)
+        Image.fromarray(truth.pixels).save(scene / file)
         image = {"filename": file, "pose": as_pose(WORLD_FROM_CAMERA[camera])}
         data.append({"id": {"name": camera}, "key": camera, "datum": {"image": image}})
     focal = [(t.K[0, 0], t.K[1, 1], t.K[0, 2], t.K[1, 2], torch.zeros(())) for t in seen.values()]

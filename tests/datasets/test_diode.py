@@ -8,8 +8,7 @@ import pytest
 import torch
 from contracts import check_dataset
 from PIL import Image
-from scenes import Scene, ball, room
-from torch import Tensor
+from scenes import Scene, ball, room, wrong_cameras
 
 from distill.datasets import diode
 from distill.datasets.diode import Diode
@@ -31,8 +30,7 @@ def write(root: Path) -> None:
     for key, truth in seen().items():
         path = root / key.removeprefix("diode/")
         path.parent.mkdir(parents=True)
-        pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-        Image.fromarray(pixels).save(path, compress_level=1)
+        Image.fromarray(truth.pixels).save(path, compress_level=1)
         depth = truth.depth.nan_to_num(nan=3.0).numpy().astype(np.float32)
         np.save(path.with_name(f"{path.stem}_depth.npy"), depth[..., None])
         np.save(path.with_name(f"{path.stem}_depth_mask.npy"), truth.valid.numpy().astype(float))
@@ -54,15 +52,12 @@ def test_the_contract(tmp_path):
     check(tmp_path)
 
 
-def moved(pixels: float) -> Tensor:
-    return K + torch.tensor([[0, 0, pixels], [0, 0, pixels], [0, 0, 0]])
+WRONG = {**wrong_cameras(K), "square pixels": SQUARE}
 
 
-@pytest.mark.parametrize(
-    "wrong", [K.T, moved(0.5), moved(-0.5), K[[1, 0, 2]][:, [1, 0, 2]], SQUARE]
-)
-def test_a_wrong_camera_is_seen(wrong, tmp_path, monkeypatch):
-    monkeypatch.setattr(diode, "_K", wrong.tolist())
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_wrong_camera_is_seen(mistake, tmp_path, monkeypatch):
+    monkeypatch.setattr(diode, "_K", WRONG[mistake].tolist())
     with pytest.raises(AssertionError):
         check(tmp_path)
 

@@ -21,8 +21,7 @@ KEYS = {f"eth3d/{scene}/{IMAGES}/{file}": truth for scene, (file, truth) in FILE
 
 def write_image(path: Path, truth: Scene, **options) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    Image.fromarray(pixels).save(path, "JPEG", quality=95, subsampling=0, **options)
+    Image.fromarray(truth.pixels).save(path, "JPEG", quality=95, subsampling=0, **options)
 
 
 def write_depth(path: Path, truth: Scene) -> None:

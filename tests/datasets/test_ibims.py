@@ -35,15 +35,11 @@ SCENES = {name: masked(truth, GLASS | BROKEN) for name, truth in BEHIND.items()}
 KEYS = {f"ibims/{name}": truth for name, truth in SCENES.items()}
 
 
-def pixels_of(truth: Scene) -> np.ndarray:
-    return (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-
-
 def write_raw(folder: Path) -> None:
     for part in ("rgb", "depth", "calib", *MASKS):
         (folder / part).mkdir(parents=True)
     for bits, (name, truth) in enumerate(BEHIND.items()):
-        Image.fromarray(pixels_of(truth)).save(folder / f"rgb/{name}.png")
+        Image.fromarray(truth.pixels).save(folder / f"rgb/{name}.png")
         steps = (truth.depth.nan_to_num(nan=0.0) * 65535 / 50).round().numpy()
         depth_maps.write_png16(folder / f"depth/{name}.png", steps.astype(np.uint16))
         for part, mask in MASKS.items():  # one bit, or eight that say 0 and 1
@@ -56,7 +52,7 @@ def write_mat(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name, truth in BEHIND.items():
         data = {part: mask.numpy().astype(np.uint8) for part, mask in MASKS.items()}
-        data |= {"rgb": pixels_of(truth), "depth": truth.depth.nan_to_num(nan=0.0).numpy()}
+        data |= {"rgb": truth.pixels, "depth": truth.depth.nan_to_num(nan=0.0).numpy()}
         path = folder / f"{name}.mat"
         savemat(path, {"data": {**data, "calib": FROM_1.T.numpy()}}, do_compression=True)
 

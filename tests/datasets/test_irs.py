@@ -9,8 +9,7 @@ import pytest
 import torch
 from contracts import check_dataset
 from PIL import Image
-from scenes import Scene, ball, room
-from torch import Tensor
+from scenes import Scene, ball, room, wrong_cameras
 
 from distill.datasets import irs
 from distill.datasets.irs import Irs
@@ -40,8 +39,7 @@ def write_frame(root: Path, scene: str, number: int, truth: Scene, *, nothing: f
     """A left image, and its disparity as a similar triangle has it: 0.1 m seen at 480 pixels."""
     folder = root / scene
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    Image.fromarray(pixels).save(folder / f"l_{number:05d}.png", compress_level=1)
+    Image.fromarray(truth.pixels).save(folder / f"l_{number:05d}.png", compress_level=1)
     right_x = 480 * (truth.points[0] - 0.1) / truth.depth + 479.5
     disparity = torch.arange(W).double() - right_x
     values = disparity.nan_to_num(nan=nothing).numpy()
@@ -80,13 +78,9 @@ def test_the_contract(tmp_path):
     check(tmp_path)
 
 
-def moved(pixels: float) -> Tensor:
-    return K + torch.tensor([[0, 0, pixels], [0, 0, pixels], [0, 0, 0]])
-
-
-@pytest.mark.parametrize("wrong", [K.T, moved(0.5), moved(-0.5), K[[1, 0, 2]][:, [1, 0, 2]]])
-def test_a_wrong_camera_is_seen(wrong, tmp_path, monkeypatch):
-    monkeypatch.setattr(irs, "_K", wrong.tolist())
+@pytest.mark.parametrize("mistake", wrong_cameras(K))
+def test_a_wrong_camera_is_seen(mistake, tmp_path, monkeypatch):
+    monkeypatch.setattr(irs, "_K", wrong_cameras(K)[mistake].tolist())
     with pytest.raises(AssertionError):
         check(tmp_path)
 

@@ -35,8 +35,7 @@ dymax=1.516
 
 def write_scene(folder: Path, truth: Scene, disparities: str = "disp0.pfm") -> None:
     folder.mkdir(parents=True)
-    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    Image.fromarray(pixels).save(folder / "im0.png")
+    Image.fromarray(truth.pixels).save(folder / "im0.png")
     disparity = BASELINE * 40.0 / (truth.depth * 1000) - OFFSET
     values = disparity.nan_to_num(nan=torch.inf).numpy().astype("<f4")
     header = f"Pf\n{W} {H}\n-0.003922\n".encode()

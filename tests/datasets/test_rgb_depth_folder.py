@@ -20,8 +20,7 @@ K = pinhole(H, W)
 def write(root: Path, name: str, truth: Scene, *, units: float, rgb: str, depth: str) -> None:
     for path in (root / rgb / name, root / depth / name):
         path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    Image.fromarray(pixels).save(root / rgb / name)
+    Image.fromarray(truth.pixels).save(root / rgb / name)
     stored = (truth.depth * units).round().nan_to_num(nan=0).numpy().astype(np.uint16)
     (root / depth / name).with_suffix(".png").write_bytes(imagecodecs.png_encode(stored))
 
@@ -126,8 +125,7 @@ def test_pairs_by_pattern_in_floats(rgb, depth, place, tmp_path):
         )
         for path in (image, numbers):
             path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-        Image.fromarray(pixels).save(f"{image}.png")
+        Image.fromarray(truth.pixels).save(f"{image}.png")
         np.save(f"{numbers}.npy", truth.depth.nan_to_num(nan=-1).numpy().astype(np.float32))
         scenes[f"k/{image.relative_to(tmp_path).as_posix()}.png"] = truth
     check_dataset(

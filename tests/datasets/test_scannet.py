@@ -54,8 +54,7 @@ def write_frame(root: Path, key: str, truth: Scene, seen: Scene) -> None:
     depth = color.parents[1] / "depth" / f"{color.stem}.png"
     for path in (color, depth):
         path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (seen.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    Image.fromarray(pixels).save(color, quality=95, subsampling=0)
+    Image.fromarray(seen.pixels).save(color, quality=95, subsampling=0)
     millimetres = (truth.depth.nan_to_num(nan=0.0) * 1000).round().numpy().astype(np.uint16)
     depth.write_bytes(imagecodecs.png_encode(millimetres))
 

@@ -27,8 +27,7 @@ KEYS = {f"sintel/training/final/{stem}.png": truth for stem, truth in SCENES.ite
 
 def write_image(path: Path, truth: Scene) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (truth.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(truth.pixels).save(path)
 
 
 def write_depth(path: Path, truth: Scene) -> None:

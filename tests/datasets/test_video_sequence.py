@@ -35,9 +35,8 @@ def write(
     scenes = {}
     for number in numbers:
         scenes[form.format(number)] = scene = seen(number, shift=shift)
-        pixels = (scene.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         (folder / form.format(number)).write_bytes(
-            imagecodecs.png_encode(np.ascontiguousarray(pixels))
+            imagecodecs.png_encode(np.ascontiguousarray(scene.pixels))
         )
     return scenes
 
