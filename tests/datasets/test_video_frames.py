@@ -14,7 +14,7 @@ import torch
 from contracts import check_dataset
 from scenes import pinhole, plane
 
-from distill.datasets import video_choice
+from distill.datasets import images, video_choice
 from distill.datasets.video_frames import VideoFrames
 
 H, W = 48, 64
@@ -92,8 +92,8 @@ def test_frames_are_the_first_at_or_behind_each_multiple(clip: Path):
 def test_threads_do_not_take_the_decoder_from_each_other(clip: Path):
     video = VideoFrames(clip, fps=30.0)
     with ThreadPoolExecutor(3) as pool:
-        images = list(pool.map(lambda n: video[n].image, range(40)))
-    assert [number_of(image) for image in images] == list(range(40))
+        numbers = list(pool.map(lambda n: number_of(video[n].image), range(40)))
+    assert numbers == list(range(40))
 
 
 def test_any_order_gives_the_same_frames_to_the_bit(clip: Path):
@@ -145,6 +145,21 @@ def test_a_variable_frame_rate_is_followed(tmp_path: Path):
     video = VideoFrames(path, fps=1.0)
     assert keys(video) == [f"video/phone.mp4/{ms * 1000:012d}" for ms in (0, 1300, 3700)]
     assert [number_of(video[n].image) for n in range(3)] == [0, 3, 5]
+
+
+def test_a_multiple_that_floats_miss_gives_one_frame(tmp_path: Path):
+    """`0.29 * 100` is less than 29 in floats."""
+    path = encode(
+        tmp_path / "a.mkv", list(map(picture, range(4))), [0.285, 0.29, 0.295, 0.3], codec="mpeg4"
+    )
+    video = VideoFrames(path, fps=100.0, distinct=0.0)
+    assert keys(video) == [f"video/a.mkv/{ms * 1000:012d}" for ms in (285, 290, 300)]
+
+
+def test_too_many_pixels_are_named_before_they_are_decoded(clip: Path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", H * W - 1)
+    with pytest.raises(ValueError, match=r"drive\.mp4: 64 x 48 = 3072 pixels, more than the bound"):
+        VideoFrames(clip, fps=0.1)
 
 
 def test_times_before_zero_count_from_the_first_frame(tmp_path: Path):
