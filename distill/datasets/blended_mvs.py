@@ -41,7 +41,7 @@ class BlendedMvs:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: no such list, or nothing of it is there.
+        ValueError: no such list, nothing of it is there, or a project is there twice.
     """
 
     def __init__(self, root: Path, *, split: str = "train", name: str = "blended_mvs") -> None:

@@ -10,7 +10,7 @@ from contracts import check_dataset
 from PIL import Image
 from scenes import Scene, ball, pinhole, room
 
-from distill.datasets.rgb_depth_folder import RgbDepthFolder
+from distill.datasets.rgb_depth_folder import RgbDepthFolder, matcher
 from distill.types import Space
 
 H, W = 20, 32
@@ -133,6 +133,14 @@ def test_pairs_by_pattern_in_floats(rgb, depth, place, tmp_path):
         scenes,
         space=Space.METRIC_DEPTH,
     )
+
+
+def test_a_star_stands_for_a_part_of_one_name():
+    match = matcher("*/rgb_*")
+    assert match("a/rgb_01") == ("a", "01")
+    assert match("b/a/rgb_01") is None
+    assert match("a/rgb_b/01") is None
+    assert matcher("rgb")("rgb/b/01") == ("b/01",)
 
 
 def test_a_number_can_be_called_invalid(tmp_path):
