@@ -69,11 +69,13 @@ def test_exif_turns_the_picture_upright(orientation, stored, form):
     assert images.read_pil(data).size == (12, 8)
 
 
-def test_a_picture_is_turned_only_once():
+@pytest.mark.parametrize("told", ["exif", "xmp"])
+def test_a_picture_is_turned_only_once(told):
     exif = Image.Exif()
     exif[0x0112] = 6
+    about = {"exif": exif, "xmp": b'<rdf:Description tiff:Orientation="6"/>'}
     stored = io.BytesIO()
-    Image.new("RGB", (40, 30)).save(stored, "JPEG", exif=exif)
+    Image.new("RGB", (40, 30)).save(stored, "JPEG", **{told: about[told]})
     image = images.read_pil(stored.getvalue())
     assert image.size == (30, 40)
     assert ImageOps.exif_transpose(image).size == (30, 40)
@@ -167,6 +169,9 @@ def test_sixteen_bits_at_another_size_keep_their_bits():
     image, full = images.read_sized(saved(Image.fromarray(grey)), 20, 200)
     assert full == (40, 400)
     assert len(image[0, 0].unique()) == 200, "8 bits would leave five values"
+    edge = np.repeat(np.repeat(np.array([[0, 65535]], np.uint16), 9, 1), 4, 0)
+    image, _ = images.read_sized(saved(Image.fromarray(edge)), 8, 36)
+    assert (float(image.min()), float(image.max())) == (0, 1), "the kernel overshoots at an edge"
 
 
 def test_sixteen_bit_grey_keeps_its_bits():
