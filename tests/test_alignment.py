@@ -154,6 +154,32 @@ def test_weighted_l1_of_a_constant_or_empty_map():
     assert (scale.item(), shift.item()) == (0, 2)
 
 
+def test_rounding_is_no_slope():
+    pred = 1 + 1e-8 * PRED.double()
+    for scale, shift in (
+        alignment.least_squares(pred, TARGET, ALL),
+        alignment.weighted_l1(pred, TARGET, ALL, torch.ones_like(PRED)),
+    ):
+        assert scale.item() == 0
+        assert 3 <= shift.item() <= 4
+
+
+def test_a_pixel_without_weight_cannot_matter():
+    weight = torch.tensor([[[1.0, 2.0, 1.0, 0.0, 1.0]]])
+    spoilt = TARGET.clone()
+    spoilt[0, 0, 3] = -1e3
+    for fit in (alignment.weighted_l1, lambda *maps: (alignment.weighted_l1_scale(*maps),)):
+        assert fit(PRED, spoilt, ALL, weight) == fit(PRED, TARGET, weight > 0, weight)
+    on_ones = torch.tensor([[[0.0, 1.0, 1.0, 0.0, 0.0]]])  # what counts is constant
+    scale, shift = alignment.weighted_l1(PRED, TARGET, ALL, on_ones)
+    assert (scale.item(), shift.item()) == (0, 2)
+
+
+def test_of_several_least_sums_the_smallest_scale_counts():
+    pred, target = torch.ones(1, 1, 2), torch.tensor([[[1.0, 3.0]]])
+    assert alignment.weighted_l1_scale(pred, target, ALL[..., :2], pred).item() == 1
+
+
 def test_weighted_l1_of_an_exact_line_is_that_line():
     scale, shift = alignment.weighted_l1(PRED, 3 * PRED - 1, ALL, torch.ones_like(PRED))
     assert (scale.item(), shift.item()) == (pytest.approx(3), pytest.approx(-1))

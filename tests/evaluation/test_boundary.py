@@ -58,6 +58,7 @@ def test_recall_is_of_the_outline_and_takes_the_steepest_of_a_run():
     elsewhere = torch.tensor([[1.0, 1.3, 1.6, 3.5, 4.0]])  # steepest one pixel further
     assert boundary_recall(elsewhere, alpha) == 0
     assert boundary_recall(sharp, alpha * 0.1) == 0  # 0.1 is not yet the object
+    assert boundary_recall(sharp, alpha * 0.11) == pytest.approx(0.25)
     assert boundary_recall(sharp.T.contiguous(), alpha.T.contiguous()) == pytest.approx(0.25)
 
 

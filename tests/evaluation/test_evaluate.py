@@ -95,6 +95,8 @@ def test_flags_are_counted_and_skipped_images_stay_out_of_the_mean(folder):
     skipped = {"key": "photos/rgb/scene5.png", "n_valid": 0, "flags": ["skipped"]}
     assert result.rows[5] == {**skipped, "sha256": result.rows[5]["sha256"]}
     assert result.counts == {"measured": 6, "degenerate": 1, "skipped": 1}
+    summary = evaluation.summarise(result)
+    assert (summary["n"], summary["images"]) == (6, 7)
     upside_down = on_photos(Brightness(gain=-1), folder)
     assert upside_down.counts["negative scale"] == 5
 
@@ -168,6 +170,9 @@ def test_half_of_the_measured_images_may_be_dead_whatever_the_skipped_ones_are(f
     )
     result = on_photos(Dying(alive=2), folder)
     assert result.counts == {"measured": 4, "degenerate": 2, "mostly zero": 3, "skipped": 1}
+    shutil.copy(folder / "depth" / "scene4.png", folder / "depth" / "scene3.png")
+    with pytest.raises(GuardStop, match=r"2 of 3 measured images \(67%\)"):
+        on_photos(Dying(alive=1), folder)
 
 
 class Loaded(Brightness):

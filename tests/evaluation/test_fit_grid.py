@@ -75,6 +75,8 @@ def test_the_fit_sees_the_grid_and_the_metrics_see_all():
     assert full["shift"] != pytest.approx(0, abs=0.1)
     assert reduced["n_valid"] == target.numel()
     assert reduced["abs_rel"] > 0.1
+    values[2, 2] += 100  # a reduction by four would not see it
+    assert functional_fit(values, target, "nearest 1024")["shift"] != pytest.approx(0, abs=1e-3)
 
 
 def test_cells_are_fitted_by_weighted_l1():

@@ -7,7 +7,7 @@ import torch
 from wedge import wedge
 
 from distill.evaluation.protocols import Alignment, Crop, Protocol
-from distill.evaluation.scoring import align, score
+from distill.evaluation.scoring import align, flags_of, score
 from distill.types import Prediction, Space
 
 TARGET, VALID, DISPARITY, DEPTH = wedge()
@@ -53,6 +53,9 @@ def test_a_right_answer_in_any_space_is_right_in_disparity(space, values):
         (Alignment.NONE, Space.SCALE_INVARIANT_DEPTH),
         (Alignment.NONE, Space.AFFINE_DISPARITY),
         (Alignment.SCALE, Space.AFFINE_DEPTH),
+        (Alignment.L1_SCALE, Space.AFFINE_DEPTH),
+        (Alignment.MEDIAN_OF_RATIOS, Space.AFFINE_DEPTH),
+        (Alignment.L1_DEPTH, Space.AFFINE_DISPARITY),
         (Alignment.RATIO_OF_MEDIANS, Space.AFFINE_DISPARITY),
         (Alignment.DEPTH, Space.AFFINE_DISPARITY),
         (Alignment.DISPARITY, Space.AFFINE_DEPTH),
@@ -80,6 +83,26 @@ def test_a_constant_becomes_the_mean_disparity_and_is_flagged():
     assert row["flags"] == ["mostly zero", "degenerate"]
     assert row["scale"] == 0
     assert row["shift"] == pytest.approx((1 / TARGET[VALID]).mean().item())
+
+
+def test_more_than_half_zeros_are_mostly_zero():
+    assert flags_of(torch.tensor([[0.0, 0.0, 1.0, 2.0]])) == []
+    assert flags_of(torch.tensor([[0.0, 0.0, 0.0, 2.0, 3.0]])) == ["mostly zero"]
+
+
+def test_the_floor_of_the_farthest_truth_goes_with_the_scale_of_the_scene():
+    """A scene of less than a metre: what is not measured does not set the floor."""
+    prediction = Prediction(values=DISPARITY, space=Space.AFFINE_DISPARITY)
+    large, small = (score(prediction, s * TARGET, VALID, IN_DISPARITY) for s in (1, 0.01))
+    assert small["abs_rel"] == pytest.approx(large["abs_rel"])
+    assert small["floored"] == large["floored"] > 0
+
+
+def test_a_predicted_depth_of_zero_has_a_disparity():
+    values = TARGET.clone()
+    values[5, 3] = 0
+    row = score(Prediction(values=values, space=Space.METRIC_DEPTH), TARGET, VALID, IN_DISPARITY)
+    assert 0 < row["abs_rel"] < 100
 
 
 def test_range_and_crop_come_before_the_fit():

@@ -11,6 +11,7 @@ from test_evaluate import Loaded, write_pair
 from distill.evaluation import evaluate as evaluation
 from distill.evaluation.evaluate import EvaluateJob
 from distill.evaluation.several import SeveralJob
+from recipes.evaluation import house
 
 
 @pytest.fixture
@@ -39,6 +40,13 @@ def test_each_is_what_it_is_alone(folder: Path, tmp_path: Path):
     job.run(tmp_path / "out", resume=True)
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     assert (tmp_path / "out" / "photos" / "summary.json").stat().st_mtime_ns == before
+
+
+def test_the_house_recipe_finds_each_set_in_its_folder():
+    folders = house(Path("d")).data
+    assert folders["diode-indoor"] == Path("d/diode")
+    assert folders["sintel-moge"] == folders["sintel-boundaries"] == Path("d/sintel")
+    assert list(house(Path("d"), benchmarks="nyu kitti").data) == ["nyu", "kitti"]
 
 
 def test_what_is_missing_is_named_before_anything_is_evaluated(folder: Path, tmp_path: Path):

@@ -71,6 +71,19 @@ def test_it_sees_the_size_asked_for_and_so_many_images():
 
 
 @torch.no_grad()
+def test_the_images_are_spread_over_the_set():
+    asked = []
+
+    class Asked(Ramps):
+        def __getitem__(self, index: int) -> Sample:
+            asked.append(index)
+            return super().__getitem__(index)
+
+    HeldOut(open=Asked, size=12, images=3)(Reads())
+    assert asked == [0, 2, 4]
+
+
+@torch.no_grad()
 def test_an_image_without_truth_does_not_count():
     assert HeldOut(open=partial(Ramps, length=2, empty=0), size=24)(Reads())["abs_rel"] < 1e-3
     assert HeldOut(open=partial(Ramps, length=1, empty=0), size=24)(Reads()) == {}
