@@ -216,12 +216,14 @@ def _collate(drawn: Sequence[_Drawn | _Broken]) -> Batch | _Broken:
 
 
 def _view_batch(views: Sequence[View]) -> ViewBatch:
-    unknown = (torch.full((3, 3), torch.nan), torch.full((4, 4), torch.nan))
-    known = [(view.K, view.view_from_sample) for view in views]
+    def stacked(known: Sequence[Tensor | None], size: int) -> Tensor:
+        unknown = torch.full((size, size), torch.nan)
+        return torch.stack([unknown if matrix is None else matrix for matrix in known])
+
     return ViewBatch(
         image=torch.stack([view.image for view in views]),
-        K=torch.stack([unknown[0] if K is None else K for K, _ in known]),
-        view_from_sample=torch.stack([unknown[1] if pose is None else pose for _, pose in known]),
+        K=stacked([view.K for view in views], 3),
+        view_from_sample=stacked([view.view_from_sample for view in views], 4),
         offset=[view.offset for view in views],
     )
 

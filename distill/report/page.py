@@ -31,6 +31,7 @@ _FIRST = ("teacher", "student")  # then the others by name
 _NO_CURVE = ("lr/", "seconds", "wait_s", "step")
 _NAMES = ("AbsRel", "SqRel", "RMSE", "RMSElog", "log10", "SILog", "δ1", "δ2", "δ3")
 _TITLES = dict(zip(METRICS, _NAMES, strict=True))
+_LARGER_IS_BETTER = ("delta", "accuracy", "bf1")  # how such metrics begin; of others less is better
 _COMPARED = ("abs_rel", "delta1", "accuracy", "bf1")  # those of them that were measured
 
 
@@ -64,6 +65,7 @@ def write_report(run: Path) -> Path:
         notes=[*_json(run / "summary.json").get("notes", ()), *missing],
         scores=scores,
         titles=titles,
+        rising=[metric for metric in titles if metric.startswith(_LARGER_IS_BETTER)],
         comparable=comparable,
         bars=[bars(titles[m], {n: s["means"][m] for n, s in scores.items()}) for m in compared],
         examples=examples,

@@ -74,7 +74,7 @@ class Drive:
         """Everything in one light: frames differ by what moved, not by their exposure."""
         p = self.parameters
         rng = np.random.default_rng([p.seed, _STREAM, self.index])
-        road = street.compose(rng, size=p.height, frames=p.frames, step=p.step)
+        road = street.compose(rng, size=p.height, frames=p.frames, steady=p.step)
         scene = street.lit(road, street.VARIATIONS["clone"])
         renderer, factor, moments = Renderer(scene), 0.0, []
         views = [replace(camera, width=p.width, fov_x=_FOV_X) for camera in scene.cameras]

@@ -84,12 +84,15 @@ class Street:
     strength: float
 
 
-def compose(rng: np.random.Generator, *, size: int, frames: int, step: float = 0.0) -> Street:
+def compose(
+    rng: np.random.Generator, *, size: int, frames: int, steady: float | None = None
+) -> Street:
     """A straight or bending road, driven along in `frames` steps; images `size` pixels high.
 
-    Steadily by `step` metres, or by 5 to 9 with a camera that shakes.
+    Steps are of `steady` metres; by default of 5 to 9, with a camera that shakes.
     """
-    shake, step = float(step == 0), step or rng.uniform(5.0, 9.0)
+    shake = 1.0 if steady is None else 0.0
+    step = rng.uniform(5.0, 9.0) if steady is None else steady
     end = step * frames + rng.uniform(50, 110)
     bend = rng.uniform(-0.004, 0.004) if rng.uniform() < 0.6 else 0.0
     half = rng.uniform(3.8, 6.0)

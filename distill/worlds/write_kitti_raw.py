@@ -16,8 +16,8 @@ from jaxtyping import Float, UInt8
 
 from distill.worlds.render import Frame, points
 from distill.worlds.scene import Camera, Pose
+from distill.worlds.street import BASELINE
 
-BASELINE = 0.532725  # metres between cameras 2 and 3
 LEFT_OF_0 = 0.06  # metres from camera 0 to camera 2, as in the real set
 LIDAR = (0.0, -0.08, -0.27)  # where the lidar stands, in the axes of camera 0
 HERTZ = 10
