@@ -1,25 +1,15 @@
-"""The loop: it learns, it resumes bit by bit, it stops before harm. On two convolutions."""
+"""The loop: it learns, and it stops before harm. On two convolutions."""
 
-import hashlib
 import json
-import os
-import random
-import signal
-import socket
-import subprocess
-import sys
-import time
 from functools import partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from range_server import serving
+from runs import quarantined, rows, trained, weights
 from safetensors.torch import load_file
-from streaming import student_batches, write_labels, write_shards
-from training import Planes, job, planes, start
+from training import Planes, job, planes
 from transformers import Dinov2Config, Dinov2Model
 
 from distill import checkpoint
@@ -32,50 +22,10 @@ from distill.models.dinov2 import FrozenDinov2
 from distill.objectives.distillation import Distillation
 from distill.objectives.terms import Term
 from distill.perturb import cutmix
-from distill.tracking import read_rows
-
-ROOT = Path(__file__).parent.parent
 
 
 def fixed() -> Any:
     return next(planes(data={}, batch_size=2, seed=1))
-
-
-def finish(*processes: BaseProcess) -> None:
-    for process in processes:
-        process.join(300)
-        assert process.exitcode == 0
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def weights(out: Path) -> dict[str, str]:
-    """Hashes of what a run ends with: exported student, trained weights, their average."""
-    last = checkpoint.latest(out / "checkpoints")
-    assert last is not None
-    files = [out / "model" / "model.safetensors", *sorted(last.glob("*.safetensors"))]
-    return {path.name: sha256(path) for path in files} | {"optimizer": _optimizer(last)}
-
-
-def _optimizer(path: Path) -> str:
-    state = checkpoint.load(path).optimizer["state"]
-    moments = [entry[name].numpy().tobytes() for entry in state.values() for name in sorted(entry)]
-    return hashlib.sha256(b"".join(moments)).hexdigest()
-
-
-def rows(out: Path) -> list[dict[str, float]]:
-    """Metrics without what depends on the clock."""
-    clock = {"images_per_s", "wait_s", "seconds"}
-    return [
-        {name: value for name, value in row.items() if name not in clock}
-        for row in read_rows(out / "metrics.jsonl")
-    ]
-
-
-def trained(folder: Path, step: int) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoints" / f"step-{step:09d}" / "model.safetensors")
 
 
 def test_it_learns_and_leaves_everything_behind(tmp_path: Path):
@@ -176,88 +126,6 @@ def test_gradients_are_measured_and_shortened(tmp_path: Path):
     assert weights(tmp_path / "free") != weights(tmp_path / "short")
 
 
-# --- going on ---
-
-
-SLOW: Any = {"data": {"slow": 0.02}}  # as long as reading takes, nothing else changes
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("uninterrupted")
-    finish(start(out, steps=40, **SLOW))
-    return out
-
-
-def test_killed_three_times_and_resumed_is_the_same_run(tmp_path: Path, uninterrupted: Path):
-    out, moments = tmp_path / "run", random.Random(0)
-    for workers in (0, 2, 1):
-        process = start(out, resume=True, steps=40, workers=workers, **SLOW)
-        _wait_for_rows(out, more=2)
-        time.sleep(moments.uniform(0, 0.8))
-        process.kill()
-        process.join()
-    assert checkpoint.latest(out / "checkpoints") is not None, "killed too early"
-    assert not (out / "summary.json").exists(), "killed too late"
-    finish(start(out, resume=True, steps=40, **SLOW))
-    assert weights(out) == weights(uninterrupted)
-    assert rows(out) == rows(uninterrupted)
-
-
-def _wait_for_rows(out: Path, *, more: int) -> None:
-    path = out / "metrics.jsonl"
-    before = len(path.read_text().splitlines()) if path.exists() else 0
-    for _ in range(6000):
-        if path.exists():
-            count = len(path.read_text().splitlines())
-            before = min(before, count)  # a resumed run takes rows back
-            if count >= before + more:
-                return
-        time.sleep(0.02)
-    raise AssertionError("the run writes no metrics")
-
-
-@pytest.mark.parametrize("validate_every", [6, 1])
-def test_sigterm_leaves_a_checkpoint_and_goes_on_exactly(
-    tmp_path: Path, uninterrupted: Path, validate_every: int
-):
-    out = tmp_path / "run"
-    process = start(out, steps=40, workers=2, validate_every=validate_every, **SLOW)
-    _wait_for_rows(out, more=3)
-    os.kill(process.pid or 0, signal.SIGTERM)
-    process.join(300)
-    said = (tmp_path / "run-0.log").read_text()
-    at = checkpoint.latest(out / "checkpoints")
-    assert at is not None
-    step = checkpoint.load(at).step
-    assert f"Interrupted: terminated; {out} goes on from step {step} with --resume" in said
-    assert rows(out)[-1]["step"] == step
-    finish(start(out, resume=True, steps=40, **SLOW))
-    assert weights(out) == weights(uninterrupted)
-
-
-def test_a_finished_run_is_left_alone(tmp_path: Path):
-    job(steps=2).run(tmp_path)
-    before = sha256(tmp_path / "summary.json")
-    with pytest.raises(ValueError, match=r"holds a run: add --resume"):
-        job(steps=2).run(tmp_path)
-    job(steps=2).run(tmp_path, resume=True)
-    assert sha256(tmp_path / "summary.json") == before
-
-
-def test_another_job_cannot_go_on(tmp_path: Path):
-    job(steps=5).run(tmp_path)
-    (tmp_path / "summary.json").unlink()
-    with pytest.raises(ValueError, match=r"seed: 0 -> 1") as caught:
-        job(steps=5, seed=1, rate=0.02, workers=1, log_every=3).run(tmp_path, resume=True)
-    assert "lr.rates.head: 0.01 -> 0.02" in str(caught.value)
-    assert "workers" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"objective\.width"):
-        job(steps=5, student={"width": 12}).run(tmp_path, resume=True)
-    with pytest.raises(ValueError, match=r'samples\.0: "24 of planes" -> "23 of planes"'):
-        job(steps=5, data={"length": 23}).run(tmp_path, resume=True)
-
-
 # --- guards ---
 
 
@@ -306,32 +174,10 @@ def test_two_runs_never_share_a_folder(tmp_path: Path):
 # --- samples that cannot be read ---
 
 
-def quarantined(out: Path) -> list[str]:
-    files = sorted(out.glob("quarantine*.jsonl"))
-    lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
-    assert all(line["reason"] == f"{line['key']}: damaged" for line in lines)
-    return [line["key"] for line in lines]
-
-
 def test_what_cannot_be_read_is_named_once_and_others_stand_in(tmp_path: Path):
     job(data={"unreadable": (5, 13)}, max_quarantined=0.1, steps=18).run(tmp_path)
     assert sorted(quarantined(tmp_path)) == ["planes/005.png", "planes/013.png"]
     assert len(rows(tmp_path)) == 18 + 3
-
-
-def test_a_resumed_run_sets_the_same_samples_aside(tmp_path: Path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    fields: dict[str, Any] = {"max_quarantined": 0.1, "steps": 40}
-    data = {"unreadable": (5, 13)}
-    finish(start(whole, **fields, data=data))
-    process = start(killed, **fields, data={**data, "slow": 0.01})
-    _wait_for_rows(killed, more=15)
-    os.kill(process.pid or 0, signal.SIGKILL)
-    process.join()
-    finish(start(killed, resume=True, **fields, data={**data, "slow": 0.01}))
-    assert weights(killed) == weights(whole)
-    assert rows(killed) == rows(whole)
-    assert sorted(quarantined(killed)) == sorted(quarantined(whole))
 
 
 @pytest.mark.parametrize(
@@ -356,106 +202,6 @@ def test_a_run_that_the_budget_stopped_goes_on_when_the_files_are_mended(tmp_pat
     job(**fields).run(tmp_path, resume=True)
     assert (tmp_path / "summary.json").is_file()
     assert not quarantined(tmp_path)
-
-
-# --- data far away ---
-
-
-def test_a_student_on_shards_over_http_is_killed_and_resumed(tmp_path: Path):
-    """Images by byte ranges, labels from a store; the network fails now and then."""
-    (tmp_path / "shards").mkdir()
-    labels = write_labels(tmp_path / "labels", write_shards(tmp_path / "shards"))
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with serving(tmp_path / "shards") as (address, trouble):
-        shards = f"{address}/x-{{000000..000001}}.tar"
-        draw = partial(student_batches, shards, labels)
-        fields: dict[str, Any] = {"batches": draw, "steps": 30, "workers": 1}
-        finish(start(whole, **fields))
-        process = start(killed, **fields)
-        _wait_for_rows(killed, more=8)
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
-        trouble.requests = 2
-        finish(start(killed, resume=True, **fields))
-        assert trouble.bytes_sent > 0
-    assert weights(killed) == weights(whole)
-    assert rows(killed) == rows(whole)
-    assert not quarantined(killed)
-
-
-# --- several processes ---
-
-
-def test_two_processes_train_as_one(tmp_path: Path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    fields: dict[str, Any] = {"student": {"dropout": 0.0}, "batch_size": 8, "validate_every": 4}
-    alone = start(one, **fields)
-    finish(alone, *_pair(two, accumulate=2, **fields))
-    states = [checkpoint.load(checkpoint.latest(out / "checkpoints") or out) for out in (one, two)]
-    assert [len(state.random) for state in states] == [1, 2]
-    for name, value in states[0].model.items():
-        torch.testing.assert_close(states[1].model[name], value, rtol=0, atol=2e-5)
-    for ours, theirs in zip(rows(two), rows(one), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3)
-
-
-def test_two_processes_stop_together(tmp_path: Path):
-    # the NaN is in one process's part of the batch; SIGTERM comes to one of them
-    for process in _pair(tmp_path / "broken", data={"broken": 13}):
-        process.join(300)
-        assert process.exitcode == 1
-    assert "GuardStop: update " in (tmp_path / "broken-0.log").read_text()
-    assert "GuardStop: update " in (tmp_path / "broken-1.log").read_text()
-    pair = _pair(tmp_path / "unread", data={"unreadable": (5, 13)}, max_quarantined=0.05)
-    for process in pair:
-        process.join(300)
-        assert process.exitcode == 1
-    for rank in (0, 1):
-        assert "GuardStop: 2 of 24 samples" in (tmp_path / f"unread-{rank}.log").read_text()
-    pair = _pair(tmp_path / "stopped", steps=200, **SLOW)
-    _wait_for_rows(tmp_path / "stopped", more=3)
-    os.kill(pair[1].pid or 0, signal.SIGTERM)
-    for process in pair:
-        process.join(300)
-        assert process.exitcode == 1
-    for rank in (0, 1):
-        assert "Interrupted: terminated" in (tmp_path / f"stopped-{rank}.log").read_text()
-
-
-def test_a_sample_that_two_processes_cannot_read_counts_once(tmp_path: Path):
-    out = tmp_path / "out"
-    finish(*_pair(out, data={"unreadable": (5,)}, max_quarantined=0.05, steps=30))
-    assert len(list(out.glob("quarantine*.jsonl"))) == 2  # both met it
-    assert quarantined(out) == ["planes/005.png"] * 2
-    assert (out / "summary.json").is_file()
-
-
-def _pair(out: Path, **fields: Any) -> list[BaseProcess]:
-    """Two processes as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [
-        start(out, environment={**shared, "RANK": rank, "LOCAL_RANK": rank}, **fields)
-        for rank in ("0", "1")
-    ]
-
-
-@pytest.mark.slow
-def test_torchrun_starts_two_processes_that_meet(tmp_path: Path):
-    script = str(ROOT / "tests" / "training.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script]
-    subprocess.run([*command, str(tmp_path)], check=True, cwd=ROOT)
-    last = checkpoint.latest(tmp_path / "checkpoints")
-    assert last is not None
-    assert len(checkpoint.load(last).random) == 2
-
-
-def test_processes_that_do_not_see_each_other_are_refused(tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"2 processes were launched but Accelerate sees 1"):
-        job().run(tmp_path)
 
 
 # --- the job ---
@@ -485,13 +231,6 @@ def test_precision_is_checked():
     object.__setattr__(made, "precision", "fp16")  # the type checker of the tests would be first
     with pytest.raises(ValueError, match=r"precision=fp16: bf16 or fp32"):
         made.__post_init__()
-
-
-def test_a_batch_must_split_over_the_processes(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("accelerate.Accelerator.num_processes", property(lambda self: 3))
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ValueError, match=r"batch_size=4 .* accumulate=1 times 3 processes"):
-        job().run(tmp_path)
 
 
 def test_activations_cannot_be_checkpointed_everywhere(tmp_path: Path):
