@@ -189,7 +189,10 @@ def test_maps_that_are_nearly_empty(tmp_path: Path):
     maps[2][1:] = 0
     maps[2][0, 60:] = 0
     write_pairs(tmp_path, maps)
-    assert inspect(tmp_path).warnings == ["1 of 3 images have depth in less than 1% of the pixels"]
+    found = inspect(tmp_path)
+    assert found.warnings == ["1 of 3 images have depth in less than 1% of the pixels"]
+    assert found.depth is not None
+    assert found.depth.markers["0"] == pytest.approx(np.mean([m == 0 for m in maps]))
 
 
 def test_names_that_do_not_pair_up(tmp_path: Path):

@@ -18,6 +18,7 @@ CASES = {
     "Virtual KITTI 2": (stored(STREET, 100, sky=65535), 100, "likely"),
     "Kinect": (stored(ROOM, 1000), 1000, "likely"),
     "TUM": (stored(ROOM, 1000) * np.uint16(5), 5000, "likely"),
+    "millimetres in steps of 5": (stored(ROOM, 200) * np.uint16(5), 1000, "likely"),
     "SUN RGB-D": (ROTATED, 8000, "likely"),
     "centimetres without a sky": (stored(street(200, 400) / 6, 100), 100, "a guess"),
     "a dense street": (stored(STREET, 256), 256, "a guess"),
