@@ -23,10 +23,14 @@ from distill.types import Sample
 _LATER = (
     *("pre_crop", "includes_minimum", "includes_maximum", "outliers", "fit_grid", "measures"),
 )
-_AGGREGATION = {
-    "depth": "mean over pixels per image, then mean over images",
-    "boundaries": "F1 per image, then mean over images",
-    "pairs": "share of all pairs; also per kind of scene, and the mean of those",
+_AT_TRUTH = "prediction at the size of the truth, in the model's own space, then aligned"
+_HOW = {  # what is measured: how predictions reach its size; within and across images
+    "depth": (_AT_TRUTH, "mean over pixels per image, then mean over images"),
+    "boundaries": (_AT_TRUTH, "F1 per image, then mean over images"),
+    "pairs": (
+        "prediction at the size of the photograph",
+        "share of all pairs; also per kind of scene, and the mean of those",
+    ),
 }
 
 
@@ -185,30 +189,18 @@ class Protocol:
             )
 
     @property
-    def resize(self) -> str:
-        """How predictions reach the size at which they are measured."""
-        if self.measures == "pairs":
-            return "prediction at the size of the photograph"
-        return "prediction at the size of the truth, in the model's own space, then aligned"
-
-    @property
-    def aggregation(self) -> str:
-        """Within and across images."""
-        return _AGGREGATION[self.measures]
-
-    @property
     def text(self) -> str:
         """One paragraph for people, printed beside every number."""
+        how = "; ".join(_HOW[self.measures])
         if self.measures == "pairs":
             return (
                 f"{self.id}: {self.dataset}; of each pair of points the closer one must be "
-                f"predicted closer, a tie is wrong; {self.resize}; {self.aggregation}. "
-                f"{self.source}"
+                f"predicted closer, a tie is wrong; {how}. {self.source}"
             )
         measured = "metrics in depth" if self.measures == "depth" else "boundaries of the depth"
         return (
             f"{self.id}: {self.dataset}; {self._text_of_pixels()}; {self._text_of_alignment()}; "
-            f"{measured}; {self.resize}; {self.aggregation}; images with fewer than "
+            f"{measured}; {how}; images with fewer than "
             f"{self.min_pixels} measured pixels are skipped and counted. {self.source}"
         )
 
@@ -232,7 +224,7 @@ class Protocol:
     def as_json(self) -> dict[str, Any]:
         """All fields that decide a number, the paragraph, and the sha256 of the fields."""
         told = dataclasses.asdict(self) | {"alignment": self.alignment.name}
-        told |= {"resize": self.resize, "aggregation": self.aggregation}
+        told |= zip(("resize", "aggregation"), _HOW[self.measures], strict=True)
         del told["published"]
         for field in dataclasses.fields(self):
             if field.name in _LATER and told[field.name] == field.default:
