@@ -83,7 +83,7 @@ def _add_inputs(added: argparse.ArgumentParser) -> None:
 def _add_data_verbs(verbs: Any, functions: Functions) -> None:
     about = "Look at data before anything learns from it."
     data = verbs.add_parser("data", help=about, description=about)
-    actions = data.add_subparsers(required=True, metavar="inspect|check|count")
+    actions = data.add_subparsers(required=True, metavar="inspect|check|count|list")
 
     added = _verb(actions, functions, "data inspect", "photos --out sheet.png")
     added.add_argument("path", type=place, metavar="PATH|URL")
@@ -106,6 +106,11 @@ def _add_data_verbs(verbs: Any, functions: Functions) -> None:
     added.add_argument("what", metavar="PATH|URL|MODULE:FUNCTION")
     _add_inputs(added)
     _add_json(added)
+
+    added = _verb(actions, functions, "data list", "photos --out photos.parquet --sha256")
+    added.add_argument("path", type=place, metavar="PATH|URL")
+    added.add_argument("--out", type=Path, required=True, help="the Parquet file to write")
+    added.add_argument("--sha256", action="store_true", help="read every image and hash it")
 
 
 def _add_json(added: argparse.ArgumentParser) -> None:

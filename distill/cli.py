@@ -116,6 +116,13 @@ def count_data(args: argparse.Namespace) -> None:
     print(json.dumps(count.as_json(counted), indent=2) if args.json else count.text(counted))
 
 
+def list_data(args: argparse.Namespace) -> None:
+    """Write a table of every image: key, file, offset, size, and its hash if asked for."""
+    from distill.inspection.listing import write_listing
+
+    print(f"{args.out}: {write_listing(args.path, args.out, sha256=args.sha256)} images")
+
+
 def doctor(args: argparse.Namespace) -> None:
     """Measure what a recipe's loader delivers and its network takes; nothing is written."""
     from distill.inspection.doctor import diagnose
@@ -218,6 +225,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "data inspect": inspect_data,
     "data check": check_data,
     "data count": count_data,
+    "data list": list_data,
     "convert": convert,
     "predict": predict,
     "evaluate": evaluate,

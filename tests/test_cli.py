@@ -102,7 +102,7 @@ def test_wrong_settings(tmp_path: Path, capsys, settings: list[str], message: st
 
 VERBS = [
     *("run", "show", "list", "convert", "predict", "evaluate", "labels", "report"),
-    *("doctor", "data inspect", "data check", "data count"),
+    *("doctor", "data inspect", "data check", "data count", "data list"),
 ]
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from distill.datasets import images
-from distill.datasets.manifest import Entry, kept_or_listed
+from distill.datasets.manifest import Entry, Place, kept_or_listed
 from distill.types import Sample
 
 
@@ -44,6 +44,11 @@ class ImageFolder:
     def path(self, index: int) -> Path:
         """The file of sample `index`."""
         return self.root / self._manifest.path(index)
+
+    def place(self, index: int) -> Place:
+        """Where the image lies."""
+        path = self.path(index)
+        return Place(str(path), 0, path.stat().st_size)
 
     def encoded(self, index: int) -> bytes:
         """The file's own bytes.

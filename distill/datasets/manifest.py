@@ -53,6 +53,20 @@ class Entry(NamedTuple):
     size: int
 
 
+class Place(NamedTuple):
+    """A range of bytes that is one image.
+
+    Attributes:
+        file: path or URL.
+        offset: of the first byte.
+        size: bytes.
+    """
+
+    file: str
+    offset: int
+    size: int
+
+
 class Manifest:
     """Rows in the order of the keys. Cheap to pickle where it is kept on the disk.
 

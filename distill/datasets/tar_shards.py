@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from distill.datasets import images, remote, tar_members
-from distill.datasets.manifest import Entry, Manifest, kept_or_listed
+from distill.datasets.manifest import Entry, Manifest, Place, kept_or_listed
 from distill.types import Sample
 
 _AT_ONCE = 16  # far shards that are asked for at a time
@@ -56,6 +56,11 @@ class TarShards:
         entry = self._manifest[index]
         return f"{self.name}/{self._names[self._manifest.containers[entry.container]]}/{entry.path}"
 
+    def place(self, index: int) -> Place:
+        """Where the image lies."""
+        entry = self._manifest[index]
+        return Place(self._manifest.containers[entry.container], entry.offset, entry.size)
+
     def encoded(self, index: int) -> bytes:
         """The image's own bytes.
 
@@ -63,9 +68,7 @@ class TarShards:
             ValueError: it is compressed and does not unpack.
             OSError: the shard is gone, cut off, or cannot be reached.
         """
-        entry = self._manifest[index]
-        place = self._manifest.containers[entry.container]
-        data = remote.read_range(place, entry.offset, entry.size)
+        data = remote.read_range(*self.place(index))
         return _unpacked(data, self.key(index)) if data[:2] == b"\x1f\x8b" else data
 
     def __getitem__(self, index: int) -> Sample:
