@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distill.datasets.images import resized
 from distill.geometry import crop_K, flip_K, resize_K
 from distill.types import Sample, View
 
@@ -53,7 +53,7 @@ def resize(sample: Sample, *, height: int, width: int) -> Sample:
     rows, columns = (_nearest(a, b) for a, b in zip(old, (height, width), strict=True))
     return _mapped(
         sample,
-        image=lambda image: _bicubic(image, height, width),
+        image=lambda image: resized(image, height, width),
         pick=lambda values: values[rows][:, columns],
         K=lambda K: resize_K(K, old=old, new=(height, width)),
     )
@@ -136,14 +136,6 @@ def _size(sample: Sample) -> tuple[int, int]:
 def _nearest(old: int, new: int) -> Tensor:
     """Which of `old` pixels each of `new` ones has its centre in, in exact arithmetic."""
     return (2 * torch.arange(new) + 1) * old // (2 * new)
-
-
-def _bicubic(
-    image: Float[Tensor, "3 h w"], height: int, width: int
-) -> Float[Tensor, "3 {height} {width}"]:
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
-    return torch.from_numpy(resized).permute(2, 0, 1).clamp(0, 1).contiguous()
 
 
 def _mirrored(pose: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:

@@ -28,7 +28,7 @@ def image_defect(height: int, width: int, *, min_side: int, max_aspect: float) -
     """Why an image of this size is not labelled: too small to tell, or a strip."""
     short, long = sorted((height, width))
     if short < min_side:
-        return f"{height}x{width} pixels; the shorter side must be at least {min_side}"
+        return f"{width} x {height} pixels; the shorter side must be at least {min_side}"
     if long > max_aspect * short:
-        return f"{height}x{width} pixels; at most {max_aspect:g} times as long as wide"
+        return f"{width} x {height} pixels; at most {max_aspect:g} times as long as wide"
     return None

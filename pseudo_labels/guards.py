@@ -66,8 +66,9 @@ class Guards:
             key, reason = max(reasons.items())
             raise GuardStop(
                 f"{len(reasons)} of {self.images} images got no label, more than max_quarantined="
-                f"{self.max_quarantined:g} of all, the last of them {key}: {reason}; see "
-                "quarantine.jsonl, then --resume"
+                f"{self.max_quarantined:g} of all, the last of them {key}: {reason}. The "
+                "store's quarantine.jsonl names them all: mend them or raise --set "
+                "max_quarantined=, then --resume"
             )
 
     def check_zeros(self, found: Zeros) -> None:

@@ -47,6 +47,7 @@ def vits(
     data: Path | str = PHOTOS,
     *,
     labels: Path = LABELS,
+    matching: bool = False,
     dinov2: Annotated[str, "V2 section 5.1"] = "facebook/dinov2-small",
     perturb: Perturb = True,
     held_out: Path | None = None,
@@ -58,13 +59,14 @@ def vits(
 
     distill run recipes.student:vits --data photos --out runs/student
     """
-    return _v2("vits", dinov2, data, labels, perturb, held_out)
+    return _v2("vits", dinov2, data, labels, matching, perturb, held_out)
 
 
 def vitb(
     data: Path | str = PHOTOS,
     *,
     labels: Path = LABELS,
+    matching: bool = False,
     dinov2: str = "facebook/dinov2-base",
     perturb: Perturb = True,
     held_out: Path | None = None,
@@ -73,13 +75,14 @@ def vitb(
 
     distill run recipes.student:vitb --data photos --out runs/student_b
     """
-    return _v2("vitb", dinov2, data, labels, perturb, held_out)
+    return _v2("vitb", dinov2, data, labels, matching, perturb, held_out)
 
 
 def vitl(
     data: Path | str = PHOTOS,
     *,
     labels: Path = LABELS,
+    matching: bool = False,
     dinov2: str = "facebook/dinov2-large",
     perturb: Perturb = True,
     held_out: Path | None = None,
@@ -88,7 +91,7 @@ def vitl(
 
     distill run recipes.student:vitl --data photos --out runs/student_l
     """
-    return _v2("vitl", dinov2, data, labels, perturb, held_out)
+    return _v2("vitl", dinov2, data, labels, matching, perturb, held_out)
 
 
 def v1_vits(
@@ -96,6 +99,7 @@ def v1_vits(
     *,
     truth: Path = Path("data"),
     labels: Path = LABELS,
+    matching: bool = False,
     dinov2: str = "facebook/dinov2-small",
     perturb: Perturb = True,
 ) -> TrainJob:
@@ -117,7 +121,7 @@ def v1_vits(
             feature=FEATURE_V1,
             frozen=partial(FrozenDinov2, dinov2),
         ),
-        batches=partial(_joint, data, labels, truth, perturb),
+        batches=partial(_joint, data, labels, matching, truth, perturb),
         validation=held_out,
         pictures=partial(pictures, held_out),
         batch_size=192,
@@ -132,6 +136,7 @@ def _v2(
     dinov2: str,
     images: Path | str,
     labels: Path,
+    matching: bool,
     perturb: bool | None,
     held_out: Path | None,
 ) -> TrainJob:
@@ -146,7 +151,7 @@ def _v2(
             feature=FEATURE_V2,
             frozen=partial(FrozenDinov2, dinov2),
         ),
-        batches=partial(_pseudo_labelled, images, labels, perturb),
+        batches=partial(_pseudo_labelled, images, labels, matching, perturb),
         validation=watched,
         pictures=partial(pictures, watched) if watched else None,
         batch_size=192,  # V2 section 7.1
@@ -157,18 +162,24 @@ def _v2(
 
 
 def _pseudo_labelled(
-    images: Path | str, labels: Path, perturb: bool | None, **where: Any
+    images: Path | str, labels: Path, matching: bool, perturb: bool | None, **where: Any
 ) -> Batches:
-    mixture = Mixture([(PseudoLabelled(open_photographs(images), labels), None)])
+    labelled = PseudoLabelled(open_photographs(images), labels, partial=matching)
+    mixture = Mixture([(labelled, None)])
     return batches(mixture, transform=_perturbed if perturb else _cropped, **where)
 
 
 def _joint(
-    images: Path | str, labels: Path, truth: Path, perturb: bool | None, **where: Any
+    images: Path | str,
+    labels: Path,
+    matching: bool,
+    truth: Path,
+    perturb: bool | None,
+    **where: Any,
 ) -> Batches:
     """One sample of truth to two pseudo-labelled ones. V1 section 3.3."""
     rooms, streets = Hypersim(truth / "hypersim"), VirtualKitti2(truth / "virtual_kitti2")
-    labelled = PseudoLabelled(open_photographs(images), labels)
+    labelled = PseudoLabelled(open_photographs(images), labels, partial=matching)
     mixture = Mixture([(rooms, 1), (streets, 1), (labelled, 4)])
     return batches(mixture, transform=_perturbed if perturb else _cropped, **where)
 

@@ -5,6 +5,7 @@ import json
 import pkgutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -46,6 +47,26 @@ def test_published_numbers():
     assert (student.steps, student.batch_size) == (480_000, 192)
     for job in (teacher, student):
         assert job.lr(0, job.steps) == {"encoder": 5e-6, "head": 5e-5}
+
+
+@pytest.mark.parametrize("name", ["vits", "vitb", "vitl", "v1_vits"])
+def test_labels_may_be_of_other_images_too(name: str, monkeypatch: pytest.MonkeyPatch):
+    opened: list[Any] = []
+
+    def stop(*_: Any, partial: bool) -> None:
+        opened.append(partial)
+        raise FileNotFoundError
+
+    for reader in ("Hypersim", "VirtualKitti2", "open_photographs"):
+        monkeypatch.setattr(f"recipes.student.{reader}", lambda *_: None)
+    monkeypatch.setattr("recipes.student.PseudoLabelled", stop)
+    for word in ("true", "false"):
+        function = recipe.load(f"recipes.student:{name}")
+        job, _ = recipe.build(function, data=Path("d"), settings={"matching": word})
+        assert isinstance(job, TrainJob)
+        with pytest.raises(FileNotFoundError):
+            job.batches(batch_size=1, seed=0)
+    assert opened == [True, False]
 
 
 @pytest.mark.parametrize("name", ["vits", "v1_vits"])

@@ -131,5 +131,4 @@ def _read_mat(folder: Path, item: str) -> _Room:
             raise ValueError(f"`calib` is no pinhole's: {K.T.tolist()}")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: another file: {error}; {_SOURCE} again") from error
-    image = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C")).div_(255)
-    return _Room(image, depth.astype(np.float32), masks, K)
+    return _Room(images.planes(pixels), depth.astype(np.float32), masks, K)

@@ -105,6 +105,15 @@ def read_pil(source: Path | bytes, *, name: str | None = None) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
+def resized(
+    image: Float[Tensor, "3 _ _"], height: int, width: int
+) -> Float[Tensor, "3 {height} {width}"]:
+    """As upstream prepares its images: bicubic, without antialiasing; clipped to [0, 1]."""
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    new = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
+    return torch.from_numpy(new).permute(2, 0, 1).clamp_(0, 1).contiguous()
+
+
 def planes(pixels: NDArray[Any]) -> Float[Tensor, "3 h w"]:
     """RGB pixels (h, w, 3), of 8 bits or in [0, 1], as a tensor in [0, 1]."""
     values = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32, order="C"))

@@ -43,7 +43,9 @@ def open_photographs(source: str | Path, *, name: str = "photos") -> Dataset:
         return _open(kind, text, name)
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f"{name}: no such file or folder: {path}; name yours with --data")
+        raise FileNotFoundError(
+            f"{path}: no such file or folder; give one of photographs (a recipe takes it as --data)"
+        )
     return _open(_kind(path, name), path, name)
 
 

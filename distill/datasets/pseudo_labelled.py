@@ -1,11 +1,12 @@
 """Photographs joined with a teacher's labels: images and a store make one labelled data set."""
 
+import itertools
 import logging
 from array import array
 from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -44,16 +45,18 @@ class PseudoLabelled:
         self._store = LabelStore(store, allow_incomplete=partial)
         aside = self._store.quarantined()
         self._rows, bare, strangers = _join(images, self._store.keys(), aside)
-        if len(self._rows) == 0 or ((bare or strangers) and not partial):
+        if len(self._rows) == 0 or ((bare.count or strangers.count) and not partial):
             raise ValueError(
-                f"{self.name}: {bare} of {len(images)} images have no label in "
-                f"{store}, {strangers} labels there have no image; run `make pseudolabel` for "
-                "these images, or pass partial=True to use those that match"
+                f"{self.name}: {bare.count} of {len(images)} images have no label in "
+                f"{store}{bare.such_as}, {strangers.count} labels there have no image"
+                f"{strangers.such_as}; label these images into a store of their own (`make "
+                "pseudolabel`), or use those that match: PseudoLabelled(..., partial=True), which "
+                "is --set matching=True of recipes.student"
             )
-        if bare or strangers:
+        if bare.count or strangers.count:
             _logger.warning(
-                "%s: left out are %d images without label and %d labels without image",
-                *(self.name, bare, strangers),
+                "%s: left out are %d images without label%s and %d labels without image%s",
+                *(self.name, bare.count, bare.such_as, strangers.count, strangers.such_as),
             )
 
     def __len__(self) -> int:
@@ -104,32 +107,43 @@ class PseudoLabelled:
             return files.read_sized(data, height, width, name=key, reduced=self._reduced)
         image = self._images[int(self._rows[index])].image
         whole = (image.shape[1], image.shape[2])
-        return image if whole == (height, width) else _resized(image, height, width), whole
+        return image if whole == (height, width) else files.resized(image, height, width), whole
 
 
-def _resized(image: Float[Tensor, "3 _ _"], h: int, w: int) -> Float[Tensor, "3 {h} {w}"]:
-    """As upstream prepares its images: bicubic, without antialiasing; clipped to [0, 1]."""
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    resized = cv2.resize(pixels, (w, h), interpolation=cv2.INTER_CUBIC)
-    return torch.from_numpy(resized).permute(2, 0, 1).contiguous().clamp_(0, 1)
+@dataclass
+class _Alone:
+    """Keys without a partner: how many, and the first."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, key: str) -> None:
+        self.count, self.first = self.count + 1, self.first or key
+
+    @property
+    def such_as(self) -> str:
+        return f" ({self.first}{', ...' if self.count > 1 else ''})" if self.count else ""
 
 
 def _join(
     images: Dataset, labelled: Iterable[str], aside: Container[str]
-) -> tuple[np.ndarray, int, int]:
-    """The images that have a label; how many have none nor are put `aside`; labels without image.
+) -> tuple[np.ndarray, _Alone, _Alone]:
+    """The images that have a label; those that have none nor are put `aside`; labels without image.
 
     Images and labels come sorted by key.
     """
-    keys, rows, bare, strangers = iter(labelled), array("q"), 0, 0
+    keys, rows, bare, strangers = iter(labelled), array("q"), _Alone(), _Alone()
     label = next(keys, None)
     for i in range(len(images)):
         key = images.key(i)
         while label is not None and label < key:
-            strangers, label = strangers + 1, next(keys, None)
+            strangers.add(label)
+            label = next(keys, None)
         if label == key:
             rows.append(i)
             label = next(keys, None)
-        else:
-            bare += key not in aside
-    return np.array(rows), bare, strangers + (label is not None) + sum(1 for _ in keys)
+        elif key not in aside:
+            bare.add(key)
+    for left in itertools.chain([] if label is None else [label], keys):
+        strangers.add(left)
+    return np.array(rows), bare, strangers

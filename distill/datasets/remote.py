@@ -208,14 +208,28 @@ def patiently(place: str, work: Callable[[Any, str], T]) -> T:
             return work(fs, path)
         except (OSError, TimeoutError, *_client_errors()) as error:
             if isinstance(error, (FileNotFoundError, PermissionError)) and not _passes(error):
+                if str(error) == place:  # as fsspec says it over HTTP
+                    raise type(error)(f"{place}: {error.__cause__ or 'no such file'}") from error
                 raise
             if attempt == _ATTEMPTS:
-                reason = str(error) or type(error).__name__
-                raise OSError(f"{place}: {reason}, {attempt} times in a row") from error
-            _log.warning("%s: %s; again in %.1f s", place, error or type(error).__name__, pause)
+                raise OSError(f"{place}: {_reason(error)}, {attempt} times in a row") from error
+            _log.warning("%s: %s; again in %.1f s", place, _reason(error), pause)
             time.sleep(pause)
             pause *= 2
+        except ValueError as error:
+            if "range requests" not in str(error):
+                raise
+            raise OSError(
+                f"{place}: the server does not send parts of a file (HTTP range requests); "
+                "fetch the file, or serve it from one that does"
+            ) from error
     raise AssertionError("unreachable")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong; what fsspec calls a missing file over HTTP is told by its cause alone."""
+    told = error.__cause__ if isinstance(error.__cause__, _client_errors()) else error
+    return str(told) or type(told).__name__
 
 
 def _passes(error: Exception) -> bool:

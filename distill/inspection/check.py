@@ -18,6 +18,7 @@ from distill.types import Dataset, Sample
 
 _NAMED = 20  # samples that are named
 _FEW = 0.5  # of the samples of a set; more without enough truth are worth a warning
+_COARSE = 1.5  # times as large as it was; then an image has visibly less detail than the network's
 _SEED = 0  # of the crops that are tried
 
 
@@ -115,17 +116,21 @@ def _read(
     unreadable: list[str] = []
     wrong: list[str] = []
     poor: list[str] = []
+    coarse: list[str] = []
     here: Counter[tuple[int, ...]] = Counter()
     for place in places:
         key = dataset.key(place)
         try:
-            sample = dataset[place]
+            whole = sample = dataset[place]
             if transform is not None:
-                sample = transform(sample, np.random.default_rng((_SEED, place)))
+                sample = transform(whole, np.random.default_rng((_SEED, place)))
         except (ValueError, OSError, ImportError) as error:
             unreadable.append(named(key, str(error)))
             continue
         here[tuple(sample.image.shape[1:])] += 1
+        old, new = (tuple(one.image.shape[1:]) for one in (whole, sample))
+        if min(new) > _COARSE * min(old):
+            coarse.append(f"{key}: {old[0]} x {old[1]} for {new[0]} x {new[1]}")
         reasons = [f"{key}: {said}" for said in _wrong(sample, use)]
         wrong += reasons
         if not reasons and not _says_enough(sample, use):
@@ -137,6 +142,8 @@ def _read(
     where = checked.errors if over else checked.warnings
     _tell(where, unreadable, f"{told}, unreadable", allowed)
     _tell(checked.errors, wrong, f"{told}, of no use")
+    remedy = " (take a smaller crop, or larger labels)"
+    _tell(checked.warnings, coarse, f"{told}, enlarged", remedy)
     too_poor = checked.errors if len(poor) == len(places) else checked.warnings
     if len(poor) > _FEW * len(places):
         _tell(too_poor, poor, f"{told}, without enough valid pixels")

@@ -85,13 +85,14 @@ class Diagnosis:
         fetched = "" if self.fetch is None else f" (of it {self.fetch:.1f} ms to fetch the bytes)"
         loader = "         - (not measured)"
         if self.loader is not None:
-            loader = f"{self.loader:10.1f} images/s, measured"
+            loader = f"{_rate(self.loader):>10} images/s, measured"
+        network = f"{_rate(self.model):>10}"
         lines = [
             f"reading a sample {self.read:10.1f} ms{fetched}",
             f"transforming it  {self.transform:10.1f} ms",
-            f"one process      {self.one:10.1f} images/s",
+            f"one process      {_rate(self.one):>10} images/s",
             f"{self.workers} workers{'':<8} {loader}",
-            f"the network      {self.model:10.1f} images/s on {self.device}, {self.batch} at once",
+            f"the network      {network} images/s on {self.device}, {self.batch} at once",
             f"limit: {self.limit}",
             *self._advice(),
         ]
@@ -287,3 +288,8 @@ def _part(batch: Batch, size: int) -> Batch:
         name: value[:size] if isinstance(value, list | torch.Tensor) else value
         for name, value in batch.items()
     }
+
+
+def _rate(per_second: float) -> str:
+    """Three digits at least, for a large network on a small machine does less than one."""
+    return f"{per_second:.1f}" if per_second >= 10 else f"{per_second:.3g}"

@@ -114,20 +114,23 @@ def test_images_without_label_are_counted(tmp_path, caplog):
     scenes = miniature(tmp_path)
     for name in ("b.png", "d.png"):
         write_image(tmp_path / "photos" / name, next(iter(scenes.values())))
-    words = r"photos: 2 of 4 images have no label .*, 0 labels .*; run `make pseudolabel`"
+    words = r"2 of 4 images have no label .* \(photos/b\.png, \.\.\.\), 0 labels .* no image;"
     with pytest.raises(ValueError, match=words):
         joined(tmp_path)
     with caplog.at_level(logging.WARNING):
         some = joined(tmp_path, partial=True)
     assert [some.key(i) for i in range(len(some))] == list(scenes)
     assert some[1].key == "photos/c.png"
-    assert "left out are 2 images without label and 0 labels without image" in caplog.text
+    assert (
+        "left out are 2 images without label (photos/b.png, ...) and 0 labels without image"
+        in caplog.text
+    )
 
 
 def test_labels_without_image_are_counted(tmp_path):
     miniature(tmp_path)
     (tmp_path / "photos/c.png").unlink()
-    with pytest.raises(ValueError, match=r"0 of 1 images .*, 1 labels there have no image"):
+    with pytest.raises(ValueError, match=r"0 of 1 .*, 1 labels .* image \(photos/c\.png\);"):
         joined(tmp_path)
     assert len(joined(tmp_path, partial=True)) == 1
     (tmp_path / "photos/a/b.png").rename(tmp_path / "photos/z.png")

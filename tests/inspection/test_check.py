@@ -82,6 +82,15 @@ def lines(checked: Checked) -> tuple[str, str]:
     return "\n".join(checked.warnings), "\n".join(checked.errors)
 
 
+def test_images_that_a_crop_enlarges_are_told():
+    checked = check(training(partial(Planes, size=16)), samples=5)
+    warnings, errors = lines(checked)
+    assert errors == ""
+    assert "of 5 samples read, enlarged: 5 (take a smaller crop, or larger labels)" in warnings
+    assert "planes/000.png: 16 x 16 for 28 x 28" in warnings
+    assert lines(check(training(partial(Planes, size=19)), samples=5)) == ("", "")
+
+
 def test_good_data_is_called_good():
     checked = check(training(partial(Planes, size=32)), samples=5)
     assert lines(checked) == ("", "")

@@ -62,9 +62,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("times", "limit", "advice"),
     [
-        ((0.1, 0.0, 0.0), "fetching", "fetching dominates: keep the images in tar shards"),
-        ((0.0, 0.1, 0.0), "decoding", "decoding dominates: store JPEGs whose short side"),
-        ((0.0, 0.0, 0.1), "preparing", "preparing dominates: store images no larger"),
+        ((0.2, 0.0, 0.0), "fetching", "fetching dominates: keep the images in tar shards"),
+        ((0.0, 0.2, 0.0), "decoding", "decoding dominates: store JPEGs whose short side"),
+        ((0.0, 0.0, 0.2), "preparing", "preparing dominates: store images no larger"),
     ],
 )
 def test_the_slow_stage_is_named(times: tuple[float, ...], limit: str, advice: str):
@@ -73,17 +73,23 @@ def test_the_slow_stage_is_named(times: tuple[float, ...], limit: str, advice: s
     assert found.limit == limit
     assert advice in found.text
     assert f"limit: {limit}" in found.text
-    assert found.fetch == pytest.approx(1e3 * times[0], abs=40)
-    assert found.read == pytest.approx(1e3 * (times[0] + times[1]), abs=60)
-    assert found.transform == pytest.approx(1e3 * times[2], abs=40)
+    fetch, decode, transform = (1e3 * seconds for seconds in times)
+    assert _about(found.fetch, fetch)
+    assert _about(found.read, fetch + decode)
+    assert _about(found.transform, transform)
     assert found.batch == 4
+
+
+def _about(measured: float | None, slept: float) -> bool:
+    """Sleep is never shorter, and on a busy machine longer; milliseconds."""
+    return measured is not None and slept <= measured < slept + 90
 
 
 def test_a_slow_network_is_the_limit():
     made = replace(job(), objective=crawling, workers=1)
     found = diagnose(made, batch=2, samples=8)
     assert found.limit == "the network"
-    assert found.model == pytest.approx(4, rel=0.5)
+    assert 1 < found.model <= 4  # as `_about`
     assert found.loader is not None
     assert found.loader > found.model
     assert found.batch == 2
@@ -98,7 +104,7 @@ def test_a_label_job_too(tmp_path: Path):
     made = LabelJob(images=partial(ImageFolder, photos), teacher="tiny", batch_size=2, load=load)
     found = diagnose(made)
     assert found.limit == "the network"
-    assert found.model == pytest.approx(20, rel=0.5)
+    assert 5 < found.model <= 20  # as `_about`
     assert found.loader is None
     assert "- (not measured)" in found.text
     assert not (tmp_path / "store.json").exists()

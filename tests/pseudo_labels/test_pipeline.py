@@ -124,5 +124,5 @@ def test_map_defects(values, reason):
 def test_image_defects():
     limits = {"min_side": 32, "max_aspect": 3.0}
     assert image_defect(32, 96, **limits) is None
-    assert image_defect(31, 40, **limits) == "31x40 pixels; the shorter side must be at least 32"
+    assert image_defect(31, 40, **limits) == "40 x 31 pixels; the shorter side must be at least 32"
     assert "at most 3 times as long" in (image_defect(200, 32, **limits) or "")
