@@ -112,11 +112,8 @@ def lit(street: Street, weather: Weather) -> Scene:
     """`street` in this weather, with the cameras turned: Camera_0, Camera_1, frame by frame."""
     heading, height = street.sun
     height = height if weather.height is None else math.radians(weather.height)
-    direction = (
-        -math.cos(height) * math.cos(heading),
-        -math.cos(height) * math.sin(heading),
-        -math.sin(height),
-    )
+    level = -math.cos(height)
+    direction = (level * math.cos(heading), level * math.sin(heading), -math.sin(height))
     r, g, b = (street.strength * weather.sun * c for c in weather.tint)
     lights = [
         Light(
