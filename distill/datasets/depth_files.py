@@ -3,8 +3,7 @@
 For data that nobody has described: what the numbers mean is not decided here.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,29 +44,6 @@ def read_stored(path: Path) -> NDArray[Any]:
 def suffixes() -> tuple[str, ...]:
     """What names of depth files may end with, in lower case."""
     return tuple(_READERS)
-
-
-def files_below(folder: Path, *, of: Path | None = None) -> Iterator[str]:
-    """Posix paths of all files below `folder`, relative to `of` (itself by default), in order.
-
-    Hidden ones and `__MACOSX` are left out; links to folders are followed, never in a circle.
-    """
-    prefix = "" if of is None else folder.relative_to(of).as_posix() + "/"
-    yield from _walk(folder, "" if prefix == "./" else prefix, ())
-
-
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    status = folder.stat()
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        return
-    with os.scandir(folder) as entries:
-        found = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
-    for name, is_folder in found:
-        if not is_folder:
-            yield prefix + name
-        elif name != "__MACOSX":
-            yield from _walk(folder / name, f"{prefix}{name}/", (*above, identity))
 
 
 def _one_map(array: NDArray[Any], path: Path) -> NDArray[Any]:

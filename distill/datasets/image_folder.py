@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from distill.datasets import images
+from distill.datasets import folders, images
 from distill.datasets.manifest import Entry, Place, kept_or_listed
 from distill.types import Sample
 
@@ -25,7 +25,7 @@ class ImageFolder:
         self.root, self.name = root, name
         self._manifest = kept_or_listed(
             f"image_folder {root.resolve()}",
-            fresh=partial(images.unchanged, root),
+            fresh=partial(folders.unchanged, root),
             entries=partial(_entries, root),
             containers=(str(root.resolve()),),
         )
@@ -69,6 +69,6 @@ class ImageFolder:
         return Sample(key=self.key(index), image=images.read_image(self.path(index)))
 
 
-def _entries(root: Path, folders: dict[str, str]) -> Iterator[Entry]:
-    for path in images.list_images(root, folders=folders):
+def _entries(root: Path, times: dict[str, str]) -> Iterator[Entry]:
+    for path in images.list_images(root, times=times):
         yield Entry(0, path, 0, 0)  # a file of its own, which is read whole

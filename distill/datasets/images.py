@@ -5,10 +5,9 @@ Everything a file can do wrong becomes a `ValueError` that names it; a missing f
 """
 
 import io
-import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from distill.datasets.folders import files_below
 
 MAX_PIXELS = 89_478_485  # Pillow's own warning threshold; as float32 RGB this is 1 GiB
 # raster formats of photographs; above all not EPS, for which Pillow starts Ghostscript
@@ -133,16 +134,10 @@ def check_size(name: str, width: int, height: int) -> None:
         )
 
 
-def list_images(root: Path, *, folders: dict[str, str] | None = None) -> Iterator[str]:
-    """Relative posix paths of all images below `root`, in sorted order, one folder in memory.
+def list_images(root: Path, *, times: dict[str, str] | None = None) -> Iterator[str]:
+    """Relative posix paths of all images below `root`; see `folders.files_below`.
 
-    Hidden files and folders, and `__MACOSX`, are left out; links to folders are followed, but never
-    in a circle. Files are not opened: what is empty or damaged is listed, and fails when read.
-
-    Args:
-        root: the folder.
-        folders: receives the relative path of each folder and its time of change before it was
-            looked into, by which `unchanged` knows it again.
+    What is empty or damaged is listed, and fails when it is read.
 
     Raises:
         FileNotFoundError: `root` is not a folder.
@@ -150,55 +145,13 @@ def list_images(root: Path, *, folders: dict[str, str] | None = None) -> Iterato
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of images; name yours with --data DIR")
-    suffixes = tuple(suffixes_of_images())
-    yield from _walk(root, "", suffixes, (_identity(root),), {} if folders is None else folders)
+    return files_below(root, suffixes=tuple(suffixes_of_images()), times=times)
 
 
 def suffixes_of_images() -> set[str]:
     """What names of images end with, in lower case, the dot in front."""
     Image.init()
     return {s for s, name in Image.registered_extensions().items() if name in FORMATS}
-
-
-def unchanged(root: Path, folders: Mapping[str, str]) -> bool:
-    """Whether nothing was added to or taken from the `folders` that `list_images` saw."""
-    try:
-        return all((root / name).stat().st_mtime_ns == int(t) for name, t in folders.items())
-    except OSError:
-        return False
-
-
-def _walk(
-    folder: Path,
-    prefix: str,
-    suffixes: tuple[str, ...],
-    above: tuple[tuple[int, int], ...],
-    folders: dict[str, str],
-) -> Iterator[str]:
-    folders[prefix] = str(folder.stat().st_mtime_ns)
-    with os.scandir(folder) as entries:
-        # a folder sorts with its slash, which makes the whole walk sorted by relative path
-        found = sorted(e.name + "/" * e.is_dir() for e in entries if not e.name.startswith("."))
-    for name in found:
-        if not name.isascii():
-            _check_utf8(folder, name)
-        if not name.endswith("/"):
-            if name.lower().endswith(suffixes):
-                yield prefix + name
-        elif name != "__MACOSX/" and (identity := _identity(folder / name)) not in above:
-            yield from _walk(folder / name, prefix + name, suffixes, (*above, identity), folders)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def _check_utf8(folder: Path, name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{folder}: the file name {name!r} is not UTF-8; rename it") from error
 
 
 def _name(source: Path | bytes, name: str | None) -> str:

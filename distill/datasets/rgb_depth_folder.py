@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from distill.datasets import depth_files, depth_maps, images
+from distill.datasets.folders import files_below
 from distill.types import Sample
 
 _KITTI = 256.0
@@ -112,7 +113,7 @@ def _found(root: Path, pattern: str, suffixes: Iterable[str]) -> dict[tuple[str,
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; name the one that holds it with --data")
     found: dict[tuple[str, ...], str] = {}
-    for path in depth_files.files_below(folder, of=root):
+    for path in files_below(folder, of=root):
         part = match(str(PurePosixPath(path).with_suffix("")))
         if part is None or not path.lower().endswith(ends):
             continue

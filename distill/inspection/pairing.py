@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from distill.datasets import depth_files, images
+from distill.datasets.folders import files_below
 from distill.datasets.rgb_depth_folder import matcher
 
 _DEPTH = {
@@ -78,7 +79,7 @@ class Pairs:
 
 def find_pairs(root: Path) -> Pairs | None:
     """Images and their depth below `root`; None where nothing looks like depth."""
-    names = list(itertools.islice(depth_files.files_below(root), MOST + 1))
+    names = list(itertools.islice(files_below(root), MOST + 1))
     series = [s for s in _all_series(root, names[:MOST]) if not s.words & _OTHER]
     depths = [s for s in series if s.kind == "numbers"]
     eight_bits = not depths

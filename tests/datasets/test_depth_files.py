@@ -123,13 +123,3 @@ def test_what_is_no_depth_is_named(name: str, write: Write, message: str, tmp_pa
 def test_a_missing_file_stays_missing(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         depth_files.read_stored(tmp_path / "a.npy")
-
-
-def test_files_in_order_without_hidden_ones_and_circles(tmp_path: Path):
-    for name in ("b/2.npy", "b/1.npy", "a.npy", ".hidden/x.npy", "__MACOSX/x.npy", "b/.x.npy"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "b/up").symlink_to(tmp_path)
-    assert list(depth_files.files_below(tmp_path)) == ["a.npy", "b/1.npy", "b/2.npy"]
-    (tmp_path / "b/up").unlink()
-    assert list(depth_files.files_below(tmp_path / "b", of=tmp_path)) == ["b/1.npy", "b/2.npy"]
