@@ -80,10 +80,8 @@ def label_store(
     """A store with the same label of `size` (height, width) for every image of size `image`."""
     codec, values = JpegXl(), torch.from_numpy(disparity(*size))
     StoreMeta(
-        teacher="none",
-        teacher_sha256="0" * 64,
-        licence=None,
-        preprocessing={},
+        teachers=(),
+        image_limits={},
         space=Space.AFFINE_DISPARITY,
         strategy="plain",
         codec={"type": "JpegXl"},

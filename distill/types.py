@@ -133,3 +133,12 @@ class Dataset(Protocol):
     def key(self, index: int) -> str:
         """The key of sample `index`, without reading it."""
         ...
+
+
+@runtime_checkable
+class Encoded(Protocol):
+    """A data set whose images lie somewhere as files, or as bytes that were files."""
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of image `index`, as they lie there."""
+        ...

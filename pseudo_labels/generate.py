@@ -18,8 +18,9 @@ import torch
 
 from distill import atomic, job
 from distill.labels.codec import Codec, JpegXl
-from distill.labels.meta import StoreMeta, hash_keys, read_meta
+from distill.labels.meta import StoreMeta, TeacherMeta, hash_keys, read_meta
 from distill.labels.shards import committed, discard_shard, read_report
+from distill.labels.store import LabelStore
 from distill.models.foreign import load_predictor
 from distill.types import Dataset, Space
 from pseudo_labels.defects import image_defect
@@ -42,13 +43,13 @@ class LabelJob:
 
     Attributes:
         images: builds the data set.
-        teacher: path or hub id.
+        teacher: path or hub id; several for a strategy that asks more than one.
         space: what its numbers mean, a `Space` by name or value; for a kind of model that does not
             tell, which an error says.
-        strategy: how the teacher is asked.
+        strategy: how the teacher is asked, or the teachers are.
         codec: how maps become bytes.
         shard_size: images per shard; what a killed process loses at most.
-        batch_size: images of one size that the teacher sees at once.
+        batch_size: images of one size that a teacher sees at once.
         workers: threads of each process that read images, and as many that encode maps.
         threads: of torch on the CPU, for each process; other counts may change last bits.
         dtype: of the teacher's arithmetic, "float32" or "bfloat16".
@@ -59,14 +60,14 @@ class LabelJob:
         max_zeros: share of exact zeros in the labels so far, once there are 100 or all; more stops
             the job. Sky is 0, so a set of clouds needs more.
         retry_quarantined: a resumed job writes the shards with quarantined images again.
-        load: builds the predictor from `teacher`, `device`, `dtype` and `space`.
+        load: builds a predictor from a teacher's path or id, `device`, `dtype` and `space`.
 
     Raises:
         ValueError: a field outside its bounds.
     """
 
     images: Callable[[], Dataset]
-    teacher: str | Path
+    teacher: str | Path | tuple[str | Path, ...]
     space: str | None = None
     strategy: Strategy = plain
     codec: Codec = field(default_factory=JpegXl)
@@ -115,9 +116,10 @@ class LabelJob:
             if main:
                 held.enter_context(job.exclusive(out))
             held.enter_context(job.threads(self.threads))
-            images, predictor = self.images(), self.predictor(device)
+            images, teachers = self.images(), self.teachers(device)
+            asker = self.strategy(teachers)
             order = _in_key_order(images)
-            meta = self._meta(images, order, predictor, device)
+            meta = self._meta(images, order, teachers, asker.space, device)
             if main:
                 _open_store(out, meta, resume=resume or _restarted())
                 if self.retry_quarantined:
@@ -131,9 +133,8 @@ class LabelJob:
                 meta=meta,
                 images=images,
                 order=order,
-                predictor=predictor,
+                asker=asker,
                 device=device,
-                strategy=self.strategy,
                 codec=self.codec,
                 batch_size=self.batch_size,
                 workers=self.workers,
@@ -147,33 +148,34 @@ class LabelJob:
             if main:
                 self._finish(out, meta)
 
-    def predictor(self, device: torch.device) -> Predictor:
-        """The teacher on `device`, as this job loads it."""
+    def teachers(self, device: torch.device) -> list[Predictor]:
+        """The teachers on `device`, as this job loads them."""
         space = _SPACES[self.space] if self.space else None
-        return self.load(self.teacher, device=device, dtype=_DTYPES[self.dtype], space=space)
+        several = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+        dtype = _DTYPES[self.dtype]
+        return [self.load(one, device=device, dtype=dtype, space=space) for one in several]
 
     def _guards(self, meta: StoreMeta) -> Guards:
         return Guards(
             images=meta.keys,
-            teacher=meta.teacher,
+            teacher=meta.teacher_names,
             max_quarantined=self.max_quarantined,
             max_zeros=self.max_zeros,
         )
 
     def _meta(
-        self, images: Dataset, order: Sequence[int], predictor: Predictor, device: torch.device
+        self,
+        images: Dataset,
+        order: Sequence[int],
+        teachers: Sequence[Predictor],
+        space: Space,
+        device: torch.device,
     ) -> StoreMeta:
         on_gpu = device.type == "cuda"
         return StoreMeta(
-            teacher=predictor.name,
-            teacher_sha256=predictor.sha256,
-            licence=predictor.licence,
-            preprocessing={
-                **predictor.preprocessing,
-                "min_side": self.min_side,
-                "max_aspect": self.max_aspect,
-            },
-            space=predictor.space,
+            teachers=tuple(map(_told, teachers)),
+            image_limits={"min_side": self.min_side, "max_aspect": self.max_aspect},
+            space=space,
             strategy=job.describe(self.strategy),
             codec=job.describe(self.codec),
             error_bound=self.codec.error_bound,
@@ -198,8 +200,19 @@ class LabelJob:
         guards.check_quarantined(reasons)
         guards.check_zeros(sum(map(zeros_reported, reports), start=Zeros()))
         log.info("%s: %d labels of %d images", out, meta.keys - len(reasons), meta.keys)
+        _ = LabelStore(out).index  # joined once, for all who will read the store
         if reasons:
             raise job.PartialFailure(reasons)
+
+
+def _told(teacher: Predictor) -> TeacherMeta:
+    return TeacherMeta(
+        name=teacher.name,
+        sha256=teacher.sha256,
+        licence=teacher.licence,
+        space=teacher.space.name,
+        preprocessing=dict(teacher.preprocessing),
+    )
 
 
 def _in_key_order(images: Dataset) -> Sequence[int]:

@@ -7,7 +7,7 @@ Other threads encode the maps, and one more commits a shard when its last map is
 
 import collections
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from distill.job import Interrupted
 from distill.labels.shards import EncodedLabel
+from pseudo_labels.predictor import Answer
 
-Ask = Callable[
-    [Float[Tensor, "b 3 h w"]], tuple[Float[Tensor, "b h w"], Float[Tensor, " b"] | None]
-]
+Asked = Callable[[], Answer]
+"""Waits until the answer is there, in host memory, and gives it; as often as it is called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,16 @@ class Read:
 
     Attributes:
         key: of the image.
-        pixels: the teacher's input; None when there is a reason.
+        views: the teachers' inputs; None when there is a reason.
         image_size: (height, width) in the file.
+        image_sha256: of the file's bytes, where there is a file.
         reason: why there will be no label.
     """
 
     key: str
-    pixels: Float[Tensor, "3 h w"] | None = None
+    views: tuple[Float[Tensor, "3 _ _"], ...] | None = None
     image_size: tuple[int, int] = (0, 0)
+    image_sha256: bytes | None = None
     reason: str | None = None
 
 
@@ -46,16 +48,17 @@ class Steps:
     """What the pipeline does with an image, a batch, a map and a shard.
 
     Attributes:
-        read: index of an image -> its teacher's input; in many threads.
-        ask: a batch on the CPU -> maps and confidences; in the calling thread.
-        encode: image, map, confidence -> label, or the reason why there is none; in many threads.
+        read: index of an image -> its teachers' inputs; in many threads.
+        ask: the views of each image of a batch -> its answer; in the calling thread.
+        encode: image, answer of its batch, its place there -> label, or the reason why there is
+            none; in many threads.
         commit: number, labels in the order of their keys, reasons by key; in one thread.
         progress: images that the teacher has seen since the last call.
     """
 
     read: Callable[[int], Read]
-    ask: Ask
-    encode: Callable[[Read, Float[Tensor, "h w"], Float[Tensor, ""] | None], EncodedLabel | str]
+    ask: Callable[[Sequence[tuple[Float[Tensor, "3 _ _"], ...]]], Asked]
+    encode: Callable[[Read, Asked, int], EncodedLabel | str]
     commit: Callable[[int, list[EncodedLabel], Mapping[str, str]], None]
     progress: Callable[[int], object]
 
@@ -117,14 +120,14 @@ def batches(
 ) -> Iterator[list[Read]]:
     """Batches of one prepared size each, a function of the images alone; the last are smaller.
 
-    Images without pixels are noted in `reasons`.
+    Images without views are noted in `reasons`.
     """
-    waiting: dict[tuple[int, ...], list[Read]] = {}
+    waiting: dict[tuple[torch.Size, ...], list[Read]] = {}
     for image in images:
-        if image.pixels is None:
-            reasons[image.key] = image.reason or "no pixels"
+        if image.views is None:
+            reasons[image.key] = image.reason or "no views"
             continue
-        size = tuple(image.pixels.shape[1:])
+        size = tuple(view.shape for view in image.views)
         waiting.setdefault(size, []).append(image)
         if len(waiting[size]) == batch_size:
             yield waiting.pop(size)
@@ -150,13 +153,10 @@ def _ahead(
 
 
 def _ask(batch: list[Read], steps: Steps, encoders: ThreadPoolExecutor) -> list[Encoded]:
-    pixels = torch.stack([image.pixels for image in batch if image.pixels is not None])
-    values, confidence = steps.ask(pixels)
+    asked = steps.ask([image.views for image in batch if image.views is not None])
     steps.progress(len(batch))
-    sure = [None] * len(batch) if confidence is None else confidence
     return [
-        (image.key, encoders.submit(steps.encode, image, values[n], sure[n]))
-        for n, image in enumerate(batch)
+        (image.key, encoders.submit(steps.encode, image, asked, n)) for n, image in enumerate(batch)
     ]
 
 

@@ -1,9 +1,10 @@
 """What a label job asks of a teacher, and of a strategy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -48,8 +49,54 @@ class Predictor(Protocol):
         ...
 
 
-Strategy = Callable[
-    [Predictor, Float[Tensor, "b 3 h w"]],
-    tuple[Float[Tensor, "b h w"], Float[Tensor, " b"] | None],
-]
-"""How a teacher is asked: prepared images -> (maps, confidence of each image or None)."""
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What was found out about a batch of images of one prepared size.
+
+    Attributes:
+        values: in the asker's `space`.
+        confidence: of each pixel, in [0, 1], larger is surer; None where nothing was compared.
+        agreement: of each image, in [0, 1], by what was compared: see `labels.index.AGREEMENT`.
+        far: sky, at infinity; None where nobody looked for it.
+        classes: of each pixel, 0 for none, else 1 + its place among the job's class names.
+    """
+
+    values: Float[Tensor, "b h w"]
+    confidence: Float[Tensor, "b h w"] | None = None
+    agreement: Mapping[str, Float[Tensor, " b"]] = field(default_factory=dict[str, Tensor])
+    far: Bool[Tensor, "b h w"] | None = None
+    classes: UInt8[Tensor, "b h w"] | None = None
+
+
+@runtime_checkable
+class Asker(Protocol):
+    """One or more teachers and the way in which they are asked."""
+
+    @property
+    def space(self) -> Space:
+        """Of the answers' values."""
+        ...
+
+    def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 _ _"], ...]:
+        """What the teachers look at, of an image of any size; called from many threads at once."""
+        ...
+
+    def ask(self, views: Sequence[Float[Tensor, "b 3 _ _"]]) -> Answer:
+        """The answer to several images, whose views are stacked and lie on the teachers' device."""
+        ...
+
+
+Strategy = Callable[[Sequence[Predictor]], Asker]
+"""How teachers are asked, once they are loaded."""
+
+
+def only(teachers: Sequence[Predictor], strategy: str) -> Predictor:
+    """The one teacher of a strategy that asks no more.
+
+    Raises:
+        ValueError: there are several.
+    """
+    if len(teachers) != 1:
+        names = ", ".join(teacher.name for teacher in teachers)
+        raise ValueError(f"{strategy} asks one teacher and got {len(teachers)}: {names}")
+    return teachers[0]

@@ -1,5 +1,6 @@
 """One process' part of a label job: claim a shard, label it, commit it, until none is left."""
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +15,19 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from distill.datasets.images import read_pil
 from distill.labels.codec import Codec
 from distill.labels.meta import StoreMeta
+from distill.labels.planes import Planes
 from distill.labels.shards import EncodedLabel, committed, encode_label, read_report, write_shard
-from distill.types import Dataset, Prediction
+from distill.types import Dataset, Encoded, Prediction
 from pseudo_labels.claims import Claims
 from pseudo_labels.defects import map_defect
 from pseudo_labels.guards import Guards, Zeros, zeros_of, zeros_reported
-from pseudo_labels.pipeline import Read, Steps, label_shards
-from pseudo_labels.predictor import Predictor, Strategy
+from pseudo_labels.pipeline import Asked, Read, Steps, label_shards
+from pseudo_labels.predictor import Asker
 from pseudo_labels.quarantine import set_aside
+from pseudo_labels.transfer import to_device, to_host
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +43,10 @@ class Worker:
         meta: what it says.
         images: the data set.
         order: indices of its images by sorted key; shard n has the n-th `meta.shard_size` of them.
-        predictor: the teacher, on `device`.
+        asker: the teachers, on `device`, and how they are asked.
         device: where batches go.
-        strategy: how the teacher is asked.
         codec: how maps become bytes.
-        batch_size: images of one size that the teacher sees at once.
+        batch_size: images of one size that the teachers see at once.
         workers: threads that read, and as many that encode.
         image_defect: height and width -> why such an image is not labelled, or None.
         guards: what stops the job.
@@ -55,9 +58,8 @@ class Worker:
     meta: StoreMeta
     images: Dataset
     order: Sequence[int]
-    predictor: Predictor
+    asker: Asker
     device: torch.device
-    strategy: Strategy
     codec: Codec
     batch_size: int
     workers: int
@@ -108,35 +110,53 @@ class Worker:
         index = self.order[position]
         key = self.images.key(index)
         try:
-            image = self.images[index].image
-            height, width = image.shape[1:]
-            reason = self.image_defect(height, width)
+            image, digest = self._image(index)
+            reason = self.image_defect(image.height, image.width)
             if reason is not None:
                 return Read(key=key, reason=reason)
-            pixels = self.predictor.prepare(_to_pil(image))
+            views = self.asker.views(image)
         except (ValueError, OSError) as error:
             return Read(key=key, reason=str(error))
-        return Read(key=key, pixels=pixels, image_size=(height, width))
+        size = (image.height, image.width)
+        return Read(key=key, views=views, image_size=size, image_sha256=digest)
+
+    def _image(self, index: int) -> tuple[Image.Image, bytes | None]:
+        """Upright, and the SHA-256 of its file where the data set has one."""
+        if not isinstance(self.images, Encoded):
+            return _to_pil(self.images[index].image), None
+        data = self.images.encoded(index)
+        image = read_pil(data, name=self.images.key(index))
+        return image, hashlib.sha256(data).digest()
 
     @torch.inference_mode()
-    def _ask(
-        self, pixels: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, " b"] | None]:
-        if self.device.type == "cuda":
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        return self.strategy(self.predictor, pixels)
+    def _ask(self, views: Sequence[tuple[Float[Tensor, "3 _ _"], ...]]) -> Asked:
+        return to_host(self.asker.ask(to_device(views, self.device)))
 
     @torch.inference_mode()
-    def _encode(
-        self, image: Read, values: Float[Tensor, "h w"], confidence: Float[Tensor, ""] | None
-    ) -> EncodedLabel | str:
-        values = values.cpu()
+    def _encode(self, image: Read, asked: Asked, place: int) -> EncodedLabel | str:
+        answer = asked()
+        values = answer.values[place]
         reason = map_defect(values)
         if reason is not None:
             return reason
-        sure = None if confidence is None else float(confidence)
-        prediction = Prediction(values=values, space=self.predictor.space, confidence=sure)
-        return encode_label(image.key, prediction, codec=self.codec, image_size=image.image_size)
+
+        def here(plane: Tensor | None) -> Tensor | None:
+            return None if plane is None else plane[place]
+
+        sure = here(answer.confidence)
+        return encode_label(
+            image.key,
+            Prediction(
+                values=values,
+                space=self.asker.space,
+                confidence=None if sure is None else float(sure.mean()),
+            ),
+            codec=self.codec,
+            image_size=image.image_size,
+            planes=Planes(confidence=sure, far=here(answer.far), classes=here(answer.classes)),
+            agreement={name: float(entry[place]) for name, entry in answer.agreement.items()},
+            image_sha256=image.image_sha256,
+        )
 
     def _commit(
         self,

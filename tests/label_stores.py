@@ -7,19 +7,26 @@ import numpy as np
 import torch
 
 from distill.labels.codec import JpegXl
-from distill.labels.meta import StoreMeta, hash_keys
+from distill.labels.meta import StoreMeta, TeacherMeta, hash_keys
 from distill.labels.shards import encode_label, write_shard
 from distill.types import Prediction, Space
 
 KEYS = tuple(f"photos/day.{day}/IMG_{number:04d}.jpg" for day in (1, 2) for number in range(4))
 
 
+def teacher(name="tiny", sha256="0" * 64, **fields) -> TeacherMeta:
+    defaults = {
+        "licence": "apache-2.0",
+        "space": "AFFINE_DISPARITY",
+        "preprocessing": {"size": 14},
+    }
+    return TeacherMeta(name=name, sha256=sha256, **defaults | fields)
+
+
 def meta(keys: Sequence[str] = KEYS, *, shard_size: int = 3, **fields) -> StoreMeta:
     defaults = {
-        "teacher": "tiny",
-        "teacher_sha256": "0" * 64,
-        "licence": "apache-2.0",
-        "preprocessing": {"size": 14},
+        "teachers": (teacher(),),
+        "image_limits": {"min_side": 14},
         "space": Space.AFFINE_DISPARITY,
         "strategy": "plain",
         "codec": {"type": "JpegXl"},

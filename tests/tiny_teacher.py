@@ -87,5 +87,5 @@ def recipe(data: Path, *, delay: float = 0.0) -> LabelJob:
 def contents(store: Path) -> dict[str, bytes]:
     """Every file of a store that is part of it, with its bytes."""
     paths = [path for path in store.rglob("*") if path.is_file()]
-    extra = {".lock", ".claims", "run.json"}
+    extra = {".lock", ".claims", ".index.arrow", "run.json"}
     return {str(p.relative_to(store)): p.read_bytes() for p in paths if p.name not in extra}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill.datasets import images as files
-from distill.labels.store import LabelStore
-from distill.types import Dataset, Sample
+from distill.labels.store import Label, LabelStore
+from distill.types import Dataset, Encoded, Sample, Space
 
 _logger = logging.getLogger(__name__)
 
@@ -84,25 +84,29 @@ class PseudoLabelled:
                 f"{key}: is {size} now and was {label.image_size} when it was labelled for "
                 f"{self._store.path}; label it again"
             )
+        target, valid, far = _with_sky(label)
         return Sample(
             key=key,
             image=image,
-            target=torch.where(label.valid, label.prediction.values, torch.nan),
-            valid=label.valid,
+            target=target,
+            valid=valid,
+            far=far,
+            confidence=label.planes.confidence,
             space=label.prediction.space,
             pseudo_label=True,
         )
 
     def encoded(self, index: int) -> bytes:
         """The image's own bytes, where its data set has them."""
-        return self._images.encoded(int(self._rows[index]))  # type: ignore[attr-defined]
+        assert isinstance(self._images, Encoded), f"{self.name} has no files"
+        return self._images.encoded(int(self._rows[index]))
 
     def _image(
         self, index: int, shape: torch.Size
     ) -> tuple[Float[Tensor, "3 h w"], tuple[int, int]]:
         """At the label's shape; and its whole (height, width)."""
         height, width = shape
-        if hasattr(self._images, "encoded"):
+        if isinstance(self._images, Encoded):
             data, key = self.encoded(index), self.key(index)
             return files.read_sized(data, height, width, name=key, reduced=self._reduced)
         image = self._images[int(self._rows[index])].image
@@ -123,6 +127,26 @@ class _Alone:
     @property
     def such_as(self) -> str:
         return f" ({self.first}{', ...' if self.count > 1 else ''})" if self.count else ""
+
+
+def _with_sky(
+    label: Label,
+) -> tuple[Float[Tensor, "h w"], Bool[Tensor, "h w"], Bool[Tensor, "h w"] | None]:
+    """Target, `valid` and `far` of a label in whose image sky was looked for.
+
+    Disparity of unknown shift has no number for infinity but the one that its teacher would have
+    given: 0, where a ReLU ends the network (Yang et al. 2024a, section 3.1: sky is 0), and never
+    more than the farthest other pixel. In other spaces sky is marked, for `geometry.to_space`.
+    """
+    values, valid, far = label.prediction.values, label.valid, label.planes.far
+    values = torch.where(valid, values, torch.nan)
+    if far is None:
+        return values, valid, None
+    ground = valid & ~far
+    if label.prediction.space is Space.AFFINE_DISPARITY:
+        lowest = values[ground].min() if bool(ground.any()) else values.new_zeros(())
+        return torch.where(far, lowest.clamp(max=0), values), valid | far, None
+    return values.masked_fill(far, torch.nan), ground, far
 
 
 def _join(

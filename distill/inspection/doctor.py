@@ -164,16 +164,16 @@ def _training(job: Any, batch: int | None, samples: int) -> Diagnosis:
 
 def _labelling(job: Any, batch: int | None, samples: int) -> Diagnosis:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset, predictor = job.images(), job.predictor(device)
+    dataset, asker = job.images(), job.strategy(job.teachers(device))
     count = min(samples, len(dataset))
     places = [(dataset, n * len(dataset) // count) for n in range(count)]
     fetch, read, kept = _read(places)
-    made = _timed(lambda n: predictor.prepare(as_picture(kept[n % count])), count)
-    pixels = predictor.prepare(as_picture(kept[0]))[None]
+    made = _timed(lambda n: asker.views(as_picture(kept[n % count])), count)
+    views = asker.views(as_picture(kept[0]))
 
     def ask(size: int) -> Callable[[], object]:
-        images = pixels.expand(size, -1, -1, -1).contiguous().to(device)
-        return lambda: job.strategy(predictor, images)
+        images = [view.expand(size, -1, -1, -1).contiguous().to(device) for view in views]
+        return lambda: asker.ask(images)
 
     with torch.inference_mode(), jobs.threads(job.threads):
         model, fits = _largest(ask, batch or job.batch_size)

@@ -240,7 +240,7 @@ def _labels(root: Path) -> Source:
     missing = store.missing()
     doubts = [f"{len(missing)} of {meta.shards} shards are not written yet"] if missing else []
     return Source(
-        layout=f"label store of {meta.dataset} by {meta.teacher}",
+        layout=f"label store of {meta.dataset} by {meta.teacher_names}",
         kind="labels",
         parts={"": len(keys)},
         key=lambda n: keys[n],

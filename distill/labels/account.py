@@ -35,9 +35,10 @@ def stats(path: Path) -> dict[str, Any]:
     store = LabelStore(path, allow_incomplete=True)
     meta = store.meta
     made = {
-        "teacher": meta.teacher,
-        "teacher_sha256": meta.teacher_sha256,
-        "licence": meta.licence,
+        "teachers": [
+            {"name": one.name, "sha256": one.sha256, "licence": one.licence}
+            for one in meta.teachers
+        ],
         "space": meta.space.value,
         "strategy": meta.strategy,
         "error_bound": meta.error_bound,

@@ -11,18 +11,40 @@ from distill import atomic
 from distill.labels.shards import check_key
 from distill.types import Space
 
+FORMAT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherMeta:
+    """A teacher of a store.
+
+    Attributes:
+        name: path or hub id, as it was given.
+        sha256: of its weights and configuration; empty where it is not known.
+        licence: None where it does not say.
+        space: what its own numbers mean, the name of a `Space`.
+        preprocessing: what turns an image into its input (resize rule, size, ...).
+        lineage: what it was made of, as far as it tells.
+    """
+
+    name: str
+    sha256: str
+    licence: str | None
+    space: str
+    preprocessing: dict[str, Any]
+    lineage: dict[str, Any] = field(default_factory=dict[str, Any])
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreMeta:
     """What a store was made of; two runs may share a store only where `differences` finds none.
 
     Attributes:
-        teacher: name or path, as it was given.
-        teacher_sha256: of its weights and configuration; empty where it is not known.
-        licence: of the teacher; None where it does not say.
-        preprocessing: what turns an image into the teacher's input (resize rule, size, ...).
+        teachers: most often one.
+        image_limits: which images are not labelled.
         space: what the labels' numbers mean.
-        strategy: how the teacher was asked.
+        strategy: how the teachers were asked.
+        classes: names of the classes in the plane `classes`, from 1 on.
         codec: how maps became bytes.
         error_bound: of the codec, relative to the range of a map.
         inference: what else the bytes depend on: batch size, dtype, threads, device.
@@ -34,10 +56,8 @@ class StoreMeta:
         format: of the store itself.
     """
 
-    teacher: str
-    teacher_sha256: str
-    licence: str | None
-    preprocessing: dict[str, Any]
+    teachers: tuple[TeacherMeta, ...]
+    image_limits: dict[str, Any]
     space: Space
     strategy: Any
     codec: dict[str, Any]
@@ -47,8 +67,14 @@ class StoreMeta:
     keys: int
     keys_sha256: str
     shard_size: int
+    classes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict[str, str])
-    format: int = 1
+    format: int = FORMAT
+
+    @property
+    def teacher_names(self) -> str:
+        """Of all teachers, for a sentence."""
+        return " and ".join(teacher.name for teacher in self.teachers)
 
     @property
     def shards(self) -> int:
@@ -60,17 +86,37 @@ class StoreMeta:
 
         A teacher of the same hash is the same, by whatever path.
         """
-        here, there = self._plain(), other._plain()
-        if self.teacher_sha256 and self.teacher_sha256 == other.teacher_sha256:
-            del here["teacher"]
-        return {name: (here[name], there[name]) for name in here if here[name] != there[name]}
+        here, there = self._flat(), other._flat()
+        for name in [name for name in here if name.endswith("_sha256") and here[name]]:
+            if here[name] == there.get(name):
+                named = name.removesuffix("_sha256")
+                here.pop(named, None)
+                there.pop(named, None)
+        names = [*here, *(name for name in there if name not in here)]
+        return {
+            name: (here.get(name), there.get(name))
+            for name in names
+            if here.get(name) != there.get(name)
+        }
 
     def write(self, root: Path) -> None:
         """Write `store.json` into `root`."""
         atomic.write_text(root / "store.json", json.dumps(self._plain(), indent=2) + "\n")
 
     def _plain(self) -> dict[str, Any]:
-        return asdict(self) | {"space": self.space.name}
+        return json.loads(json.dumps(asdict(self) | {"space": self.space.name}))
+
+    def _flat(self) -> dict[str, Any]:
+        """`_plain`, each teacher's fields by names of their own: teacher, teacher_sha256, ..."""
+        plain = self._plain()
+        teachers: list[dict[str, Any]] = plain.pop("teachers")
+        flat: dict[str, Any] = {}
+        for number, teacher in enumerate(teachers, start=1):
+            prefix = "teacher" if len(teachers) == 1 else f"teacher{number}"
+            del teacher["lineage"]
+            flat[prefix] = teacher.pop("name")
+            flat |= {f"{prefix}_{name}": value for name, value in teacher.items()}
+        return flat | plain
 
 
 def read_meta(root: Path) -> StoreMeta:
@@ -89,13 +135,18 @@ def read_meta(root: Path) -> StoreMeta:
     try:
         plain = json.loads(path.read_text())
         wanted, found = {entry.name for entry in fields(StoreMeta)}, set(plain)
-        if plain.get("format") != 1 or wanted != found:
+        if plain.get("format") != FORMAT or wanted != found:
             raise ValueError(
                 f"format {plain.get('format')}, fields {sorted(wanted ^ found)} differ"
             )
-        return StoreMeta(**plain | {"space": Space[plain["space"]]})
+        teachers = tuple(TeacherMeta(**teacher) for teacher in plain["teachers"])
+        told = {"teachers": teachers, "space": Space[plain["space"]]}
+        return StoreMeta(**plain | told | {"classes": tuple(plain["classes"])})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path}: not a store of format 1 ({error})") from error
+        raise ValueError(
+            f"{path}: not a store of format {FORMAT} ({error}); label the images anew into another "
+            "folder"
+        ) from error
 
 
 def hash_keys(keys: Iterable[str]) -> str:

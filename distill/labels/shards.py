@@ -1,9 +1,10 @@
 """One shard of a label store: a tar that any WebDataset reader opens, and its index.
 
-`labels-00042.tar` holds `<escaped key>.jxl` and `<escaped key>.json` for each key, in order;
-`index/labels-00042.parquet` holds where each label lies, its checksum and its figures. Both are
-renamed into place, the index last: its presence is the commit. Nothing in either depends on when,
-where or by whom it was written.
+`labels-00042.tar` holds for each key, in order, `<escaped key>.jxl`, its planes as
+`<escaped key>.confidence.jxl` and so on, and `<escaped key>.json`; `index/labels-00042.parquet`
+holds where each label lies, its checksums and its figures. Both are renamed into place, the index
+last: its presence is the commit. Nothing in either depends on when, where or by whom it was
+written.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from distill import atomic
 from distill.labels import index
 from distill.labels.codec import Codec
+from distill.labels.planes import NAMES, Planes, encode_planes
 from distill.types import Prediction
 
 
@@ -49,6 +51,10 @@ class EncodedLabel:
     """A label ready to be written: its bytes and what its `.json` member and index row say.
 
     Attributes:
+        data: of the values; see `codec`.
+        planes: bytes by name; see `planes`.
+        agreement: by name, see `index.AGREEMENT`.
+        far: share of the pixels that are sky; None where nobody looked.
         zeros: pixels that are exactly 0; only the shard as a whole tells their number.
     """
 
@@ -61,13 +67,18 @@ class EncodedLabel:
     minimum: float
     maximum: float
     confidence: float | None
+    agreement: Mapping[str, float] = field(default_factory=dict[str, float])
+    far: float | None = None
+    image_sha256: bytes | None = None
+    planes: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     zeros: int = 0
 
     def description(self) -> dict[str, Any]:
-        """Everything but the bytes and `zeros`."""
+        """Everything but the bytes and `zeros`, as plain JSON."""
         fields = asdict(self)
-        del fields["data"], fields["zeros"]
-        return fields
+        del fields["data"], fields["zeros"], fields["planes"]
+        digest = self.image_sha256
+        return fields | {"image_sha256": None if digest is None else digest.hex()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +140,9 @@ def encode_label(
     codec: Codec,
     image_size: tuple[int, int],
     valid: Bool[Tensor, "h w"] | None = None,
+    planes: Planes | None = None,
+    agreement: Mapping[str, float] | None = None,
+    image_sha256: bytes | None = None,
 ) -> EncodedLabel:
     """A prediction as the bytes and the figures that a shard keeps.
 
@@ -138,18 +152,28 @@ def encode_label(
         codec: its declared bound is checked on these very bytes.
         image_size: (height, width) of the image that was labelled, pixels.
         valid: None where every pixel has a value.
+        planes: of the map's size.
+        agreement: by name, see `index.AGREEMENT`.
+        image_sha256: of the image's file.
 
     Raises:
-        ValueError: a bad key, a confidence outside [0, 1], or a map that the codec refuses.
+        ValueError: a bad key, an agreement of another name, a confidence or agreement outside
+            [0, 1], or a map that the codec refuses.
     """
     check_key(key)
-    confidence = prediction.confidence
-    if confidence is not None and not 0 <= confidence <= 1:
-        raise ValueError(f"{key}: confidence {confidence} lies outside [0, 1]")
+    sure = {name: _rounded(value) for name, value in (agreement or {}).items()}
+    confidence = None if prediction.confidence is None else _rounded(prediction.confidence)
+    for name, value in {"confidence": confidence, **sure}.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{key}: {name} {value} lies outside [0, 1]")
+        if name not in ("confidence", *index.AGREEMENT):
+            raise ValueError(f"{key}: agreement {name!r} is none of {', '.join(index.AGREEMENT)}")
     values = prediction.values.detach().float().cpu().numpy()
     mask = None if valid is None else valid.cpu().numpy()
+    far = None if planes is None or planes.far is None else planes.far
     try:
         data = codec.encode(values, mask)
+        pictures = encode_planes(planes or Planes())
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
     inside = values if mask is None else values[mask]
@@ -162,7 +186,11 @@ def encode_label(
         image_width=image_size[1],
         minimum=float(inside.min()),
         maximum=float(inside.max()),
-        confidence=None if confidence is None else float(np.float32(confidence)),
+        confidence=confidence,
+        agreement=sure,
+        far=None if far is None else _rounded(float(far.float().mean())),
+        image_sha256=image_sha256,
+        planes=pictures,
         zeros=int((inside == 0).sum()),
     )
 
@@ -244,19 +272,43 @@ def rows_of_tar(file: io.BufferedIOBase, number: int) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as archive:
-        members = iter(archive)
-        for picture, text in zip(members, members, strict=True):
-            description = json.loads(cast(Any, archive.extractfile(text)).read())
-            data = cast(Any, archive.extractfile(picture)).read()
-            if (picture.name, text.name) != _names(description["key"]):
-                raise ValueError(f"{picture.name} and {text.name} describe {description['key']}")
-            place = {"shard": number, "offset": picture.offset_data, "size": picture.size}
-            rows.append(description | place | {"sha256": hashlib.sha256(data).digest()})
+        pictures: list[tuple[str, dict[str, Any]]] = []
+        for member in archive:
+            data = cast(Any, archive.extractfile(member)).read()
+            if not member.name.endswith(".json"):
+                place = {"offset": member.offset_data, "size": member.size}
+                pictures.append((member.name, place | {"sha256": hashlib.sha256(data).digest()}))
+                continue
+            rows.append(_row(number, member.name, json.loads(data), pictures))
+            pictures = []
+        if pictures:
+            raise ValueError(f"{pictures[0][0]} has no description")
     return rows
 
 
-def _names(key: str) -> tuple[str, str]:
-    return f"{escape(key)}.jxl", f"{escape(key)}.json"
+def _row(
+    number: int, name: str, said: dict[str, Any], pictures: Sequence[tuple[str, dict[str, Any]]]
+) -> dict[str, Any]:
+    stem = escape(said["key"])
+    known = {f"{stem}.{plane}.jxl": plane for plane in NAMES}
+    (first, values), *others = pictures
+    if name != f"{stem}.json" or first != f"{stem}.jxl" or any(n not in known for n, _ in others):
+        raise ValueError(f"{first} and {name} describe {said['key']}")
+    digest = said.pop("image_sha256")
+    agreement = dict.fromkeys(index.AGREEMENT) | said.pop("agreement")
+    return {
+        **said,
+        **agreement,
+        "shard": number,
+        **values,
+        "image_sha256": None if digest is None else bytes.fromhex(digest),
+        "planes": [{"name": known[n], **place} for n, place in others],
+    }
+
+
+def _rounded(value: float) -> float:
+    """As a float32 column gives it back."""
+    return float(np.float32(value))
 
 
 def _tar_bytes(labels: Sequence[EncodedLabel]) -> bytes:
@@ -266,9 +318,10 @@ def _tar_bytes(labels: Sequence[EncodedLabel]) -> bytes:
         fileobj=sink, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8"
     ) as archive:
         for label in labels:
+            planes = {f"{name}.jxl": data for name, data in label.planes.items()}
             text = json.dumps(label.description()).encode()
-            for name, data in zip(_names(label.key), (label.data, text), strict=True):
-                member = tarfile.TarInfo(name)
+            for suffix, data in {"jxl": label.data, **planes, "json": text}.items():
+                member = tarfile.TarInfo(f"{escape(label.key)}.{suffix}")
                 member.size = len(data)
                 member.mode = 0o644
                 archive.addfile(member, io.BytesIO(data))

@@ -9,20 +9,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast, overload
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from distill.labels import audit, shards
+from distill.labels import audit, index, query, shards
 from distill.labels.codec import decode
-from distill.labels.index import join
 from distill.labels.meta import read_meta
+from distill.labels.planes import Planes, decode_planes
 from distill.labels.shards import CorruptShard
 from distill.types import Prediction
 
+_AT_ONCE = 10_000  # keys
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -34,11 +35,13 @@ class Label:
         prediction: at the teacher's network resolution; NaN where not `valid`.
         valid: where the teacher's number stands for something.
         image_size: (height, width) of the image it belongs to, pixels.
+        planes: confidence, sky and classes, where they were looked for.
     """
 
     prediction: Prediction
     valid: Bool[Tensor, "h w"]
     image_size: tuple[int, int]
+    planes: Planes
 
 
 class LabelStore:
@@ -71,13 +74,21 @@ class LabelStore:
     def index(self) -> Any:
         """The rows of all shards as one Arrow table, in the order of the keys."""
         if self._index is None:
-            numbers = shards.committed(self.path)
-            self._index = join([shards.read_rows(self.path, number) for number in numbers])
+            paths = [shards.index_path(self.path, n) for n in shards.committed(self.path)]
+            whole = len(paths) == self.meta.shards
+            try:
+                self._index = index.join(paths, self.path / ".index.arrow" if whole else None)
+            except index.CorruptIndex as error:
+                raise CorruptShard(None, error.path, error.reason) from error
         return self._index
 
-    def keys(self) -> list[str]:
-        """All keys, sorted."""
-        return self.index["key"].to_pylist()
+    def keys(self) -> Sequence[str]:
+        """All keys, sorted; each becomes a string when it is looked at."""
+        return _Keys(self.index["key"])
+
+    def matching(self, where: str) -> Bool[np.ndarray, " n"]:
+        """Which labels a condition on the columns of `index` holds for; see `query.matching`."""
+        return query.matching(self.index, where)
 
     def __contains__(self, key: str) -> bool:
         return self._row(key) is not None
@@ -95,18 +106,26 @@ class LabelStore:
         path = shards.tar_path(self.path, row["shard"])
         try:
             with path.open("rb") as file:
-                file.seek(row["offset"])
-                data = file.read(row["size"])
+                values, valid = decode(self._bytes(file, row, key))
+                planes = {plane["name"]: self._bytes(file, plane, key) for plane in row["planes"]}
         except FileNotFoundError as error:
             raise CorruptShard(key, path, "the file is gone") from error
-        if hashlib.sha256(data).digest() != row["sha256"]:
-            raise CorruptShard(key, path, "checksum differs")
-        values, valid = decode(data)
         prediction = Prediction(
             values=torch.as_tensor(values), space=self.meta.space, confidence=row["confidence"]
         )
-        size = (row["image_height"], row["image_width"])
-        return Label(prediction=prediction, valid=torch.as_tensor(valid), image_size=size)
+        return Label(
+            prediction=prediction,
+            valid=torch.as_tensor(valid),
+            image_size=(row["image_height"], row["image_width"]),
+            planes=decode_planes(planes, *values.shape),
+        )
+
+    def _bytes(self, file: BinaryIO, place: dict[str, Any], key: str) -> bytes:
+        file.seek(place["offset"])
+        data = file.read(place["size"])
+        if hashlib.sha256(data).digest() != place["sha256"]:
+            raise CorruptShard(key, Path(file.name), "checksum differs")
+        return data
 
     def missing(self) -> list[int]:
         """The numbers of the shards that are still to be written."""
@@ -165,6 +184,32 @@ class LabelStore:
         if low == len(self) or keys[low].as_py() != key:
             return None
         return self.index.slice(low, 1).to_pylist()[0]
+
+
+class _Keys(Sequence[str]):
+    """A column of strings; as a list, a store of millions would take gigabytes."""
+
+    def __init__(self, column: Any) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return self._column[place].to_pylist()
+        return self._column[place].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self._column[start : start + _AT_ONCE].to_pylist()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(cast(Sequence[str], other))
 
 
 def _some(numbers: Sequence[int]) -> str:

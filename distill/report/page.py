@@ -183,8 +183,13 @@ def _labels(folder: Path) -> dict[str, Any]:
         path = photos / key.partition("/")[2]
         photo = data_uri(np.asarray(read_pil(path))) if path.is_file() else None
         shown.append((key, photo, data_uri(colourise(values)), label.confidence))
-    kept = ("teacher", "teacher_sha256", "licence", "strategy", "codec", "error_bound", "space")
-    told = {name: getattr(store.meta, name) for name in kept}
+    kept = ("strategy", "codec", "error_bound")
+    teachers = store.meta.teachers
+    told = {
+        "teacher": store.meta.teacher_names,
+        "teacher_sha256": ", ".join(teacher.sha256 for teacher in teachers),
+        "licence": ", ".join(teacher.licence or "not known" for teacher in teachers),
+    } | {name: getattr(store.meta, name) for name in kept}
     stats = store.stats()
     counts = {name: stats[name] for name in ("labels", "quarantined", "bytes_per_label")}
     return {"shown": shown, "told": told | {"space": store.meta.space.value} | counts}

@@ -1,18 +1,39 @@
 """The teacher's answer as it is. Yang et al. 2024 (Depth Anything V2) mention nothing else."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
-from pseudo_labels.predictor import Predictor
+from distill.types import Space
+from pseudo_labels.predictor import Answer, Predictor, only
 
 
-def plain(
-    predictor: Predictor, pixels: Float[Tensor, "b 3 h w"]
-) -> tuple[Float[Tensor, "b h w"], None]:
-    """One forward pass; no confidence, since nothing is compared.
+class Plain:
+    """One forward pass; no confidence, since nothing is compared."""
 
-    Args:
-        predictor: the teacher.
-        pixels: what its `prepare` made, one size.
+    def __init__(self, teacher: Predictor) -> None:
+        self._teacher = teacher
+
+    @property
+    def space(self) -> Space:
+        """The teacher's."""
+        return self._teacher.space
+
+    def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 h w"]]:
+        """The teacher's own input."""
+        return (self._teacher.prepare(image),)
+
+    def ask(self, views: Sequence[Float[Tensor, "b 3 h w"]]) -> Answer:
+        """The teacher's maps."""
+        return Answer(values=self._teacher.predict_network(views[0]).float())
+
+
+def plain(teachers: Sequence[Predictor]) -> Plain:
+    """Ask the one teacher once.
+
+    Raises:
+        ValueError: there are several.
     """
-    return predictor.predict_network(pixels).float(), None
+    return Plain(only(teachers, "plain"))

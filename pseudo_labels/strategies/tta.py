@@ -1,45 +1,71 @@
 """Test-time augmentation: ask the teacher more than once and see whether it agrees with itself."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from distill import masked
-from pseudo_labels.predictor import Predictor
+from distill.types import Space
+from pseudo_labels.predictor import Answer, Predictor, only
 
 
-def flip(
-    predictor: Predictor, pixels: Float[Tensor, "b 3 h w"]
-) -> tuple[Float[Tensor, "b h w"], Float[Tensor, " b"]]:
-    """Mean of the map of an image and the mirrored map of its mirror image.
+class Flip:
+    """The mean of the map of an image and the mirrored map of its mirror image.
 
     Both passes come from one network and one preprocessing, so they share scale and shift.
-
-    Args:
-        predictor: the teacher.
-        pixels: what its `prepare` made, one size.
-
-    Returns:
-        The mean maps, and the confidence `flip_agreement` of each.
     """
-    straight = predictor.predict_network(pixels).float()
-    mirrored = predictor.predict_network(pixels.flip(-1)).float().flip(-1)
-    return (straight + mirrored) / 2, flip_agreement(straight, mirrored)
+
+    def __init__(self, teacher: Predictor) -> None:
+        self._teacher = teacher
+
+    @property
+    def space(self) -> Space:
+        """The teacher's."""
+        return self._teacher.space
+
+    def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 h w"]]:
+        """The teacher's own input."""
+        return (self._teacher.prepare(image),)
+
+    def ask(self, views: Sequence[Float[Tensor, "b 3 h w"]]) -> Answer:
+        """Mean maps, the confidence of each pixel and the agreement "flip" of each image."""
+        (pixels,) = views
+        straight = self._teacher.predict_network(pixels).float()
+        mirrored = self._teacher.predict_network(pixels.flip(-1)).float().flip(-1)
+        pixelwise, whole = flip_agreement(straight, mirrored)
+        mean = (straight + mirrored) / 2
+        return Answer(values=mean, confidence=pixelwise, agreement={"flip": whole})
+
+
+def flip(teachers: Sequence[Predictor]) -> Flip:
+    """Ask the one teacher twice.
+
+    Raises:
+        ValueError: there are several.
+    """
+    return Flip(only(teachers, "flip"))
 
 
 def flip_agreement(
     straight: Float[Tensor, "b h w"], mirrored: Float[Tensor, "b h w"]
-) -> Float[Tensor, " b"]:
-    """`1 / (1 + mean|straight - mirrored| / s)`, per image.
+) -> tuple[Float[Tensor, "b h w"], Float[Tensor, " b"]]:
+    """`1 / (1 + |straight - mirrored| / s)` of each pixel; of each image with the mean difference.
 
     `s` is the mean absolute deviation of the mean map from its median (`masked.mad`), so
-    the number is the same whatever the scale and shift of the two maps. Two equal maps give 1, two
-    that differ by as much as the scene itself varies 1/2. A constant map, which agrees with
+    the numbers are the same whatever the scale and shift of the two maps. Two equal maps give 1,
+    two that differ by as much as the scene itself varies 1/2. A constant map, which agrees with
     anything, gives 0; so does one that is not finite.
     """
     mean = (straight + mirrored) / 2
     finite = torch.isfinite(mean)
     spread = masked.mad(mean.nan_to_num(), finite)
-    difference = (straight - mirrored).abs().nan_to_num().mean(dim=(1, 2))
+    difference = (straight - mirrored).abs().nan_to_num()
     usable = finite.all(dim=2).all(dim=1) & (spread > 0)
-    return torch.where(usable, spread / (spread + difference), 0.0)
+    spread = torch.where(usable, spread, 0.0)
+    safe = spread[:, None, None]
+    pixelwise = torch.where(safe > 0, safe / (safe + difference), 0.0)
+    whole = torch.where(usable, spread / (spread + difference.mean(dim=(1, 2))), 0.0)
+    return pixelwise, whole

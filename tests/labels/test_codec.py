@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from distill.labels import codec
-from distill.labels.codec import JpegXl, decode
+from distill.labels.codec import Float32, JpegXl, decode
 
 
 def smooth(height=52, width=70):
@@ -29,8 +29,23 @@ def test_error_within_the_declared_bound(levels, effort, scale, shift):
     assert decoded.min() == values.min()
 
 
-def test_default_bound_is_half_of_65535_steps():
-    assert JpegXl().error_bound == pytest.approx(7.63e-6, rel=1e-3)
+def test_bounds():
+    assert 2.4e-4 < JpegXl().error_bound <= 2.5e-4
+    assert JpegXl(levels=65536).error_bound == pytest.approx(0.5 / 65535)
+    assert Float32().error_bound == 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_float32_keeps_every_bit(masked):
+    values = np.random.default_rng(0).normal(size=(33, 20)).astype(np.float32)
+    values *= np.float32(10) ** np.random.default_rng(1).integers(-37, 37, values.shape)
+    values[0, :4] = 0, -0.0, np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
+    valid = np.random.default_rng(2).random(values.shape) < 0.8 if masked else None
+    garbage = values if valid is None else np.where(valid, values, np.float32(np.nan))
+    decoded, found = decode(Float32().encode(garbage, valid))
+    assert (found == (True if valid is None else valid)).all()
+    assert (decoded[found] == values[found]).all()
+    assert np.isnan(decoded[~found]).all()
 
 
 def test_zero_stays_exactly_zero():
@@ -78,7 +93,7 @@ def test_thin_maps(shape):
     values = np.random.default_rng(0).random(shape, dtype=np.float32)
     decoded, _ = decode(JpegXl().encode(values))
     assert decoded.shape == shape
-    assert np.abs(decoded - values).max() <= 1e-5
+    assert np.abs(decoded - values).max() <= JpegXl().error_bound + 1e-7
 
 
 @pytest.mark.parametrize("effort", [1, 2, 3, 7])
@@ -93,20 +108,21 @@ def test_any_decoder_reads_the_picture():
     values = smooth()
     picture = imagecodecs.jpegxl_decode(JpegXl().encode(values))
     assert picture.dtype == np.uint16
-    assert (picture.min(), picture.max()) == (0, 65535)
-    assert picture.flat[values.argmax()] == 65535
+    assert (picture.min(), picture.max()) == (0, 2047)
+    assert picture.flat[values.argmax()] == 2047
 
 
 def test_bytes_are_reproducible():
     assert JpegXl().encode(smooth()) == JpegXl().encode(smooth())
 
 
+@pytest.mark.parametrize("choice", [JpegXl(), Float32()])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_not_finite_is_refused(value):
+def test_not_finite_is_refused(choice, value):
     values = smooth()
     values[3, 4] = value
-    with pytest.raises(ValueError, match="of 3640 values are not finite"):
-        JpegXl().encode(values)
+    with pytest.raises(ValueError, match="1 of 3640 values are not finite"):
+        choice.encode(values)
 
 
 def test_nothing_valid_is_refused():
@@ -125,6 +141,8 @@ def test_foreign_bytes_are_refused():
 def test_fields_are_checked(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         JpegXl(**field)
+    with pytest.raises(ValueError, match="Float32: effort=10"):
+        Float32(effort=10)
 
 
 def test_a_wrong_encoder_is_caught(monkeypatch):

@@ -18,7 +18,7 @@ from distill.labels.store import LabelStore
 from distill.recipe import build
 from distill.types import Space
 from pseudo_labels import generate
-from pseudo_labels.strategies.plain import plain
+from pseudo_labels.strategies.plain import Plain, plain
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_every_image_has_the_label_of_its_own(photos, finished):
     """Batched over shapes, stored and read again: within the bound of one image by itself."""
     store, teacher, images = LabelStore(finished), TinyTeacher(), ImageFolder(photos)
     assert store.keys() == sorted(images.key(n) for n in range(26))
-    assert len(store.meta.preprocessing) == 4
+    assert store.meta.image_limits == {"min_side": 32, "max_aspect": 4.0}
     assert store.verify() == 26
     for n in range(26):
         label = store.read(images.key(n))
@@ -47,7 +47,7 @@ def test_every_image_has_the_label_of_its_own(photos, finished):
         mirrored = teacher.predict_network(pixels.flip(-1))[0].flip(-1)
         expected = (straight + mirrored) / 2
         span = float(expected.max() - expected.min())
-        assert (label.prediction.values - expected).abs().max() <= span * 1e-5
+        assert (label.prediction.values - expected).abs().max() <= span * 2.5e-4
         assert label.image_size == tuple(image.shape[1:])
         assert label.prediction.confidence is not None
         assert 0 < label.prediction.confidence < 1
@@ -61,16 +61,17 @@ def generate_pil(image):
 
 def test_store_says_how_it_was_made(photos, finished):
     meta = read_meta(finished)
-    assert (meta.teacher, meta.licence, meta.space) == (
+    (teacher,) = meta.teachers
+    assert (teacher.name, teacher.licence, meta.space) == (
         "tiny",
         "apache-2.0",
         Space.AFFINE_DISPARITY,
     )
+    assert teacher.preprocessing == TinyTeacher().preprocessing
     assert meta.strategy == "pseudo_labels.strategies.tta:flip"
-    assert meta.codec == {"type": "JpegXl", "levels": 65536, "effort": 1}
+    assert meta.codec == {"type": "JpegXl", "levels": 2048, "effort": 2}
     assert meta.inference == {"batch_size": 3, "dtype": "float32", "threads": 1, "device": "cpu"}
     assert (meta.keys, meta.shard_size, meta.shards) == (26, 4, 7)
-    assert meta.preprocessing["min_side"] == 32
     assert meta.versions["torch"] == torch.__version__.split("+")[0]
 
 
@@ -136,9 +137,9 @@ def test_torchrun_restarts_resume(photos, finished, monkeypatch):
     [
         ({"teacher": "other"}, r"teacher: store 'tiny', this job 'other'\n  teacher_sha256: "),
         ({"strategy": plain}, r"strategy: .*tta:flip', this job .*plain:plain'"),
-        ({"codec": JpegXl(levels=2048)}, "codec: .*65536.* this job .*2048.*\n  error_bound"),
+        ({"codec": JpegXl(levels=4096)}, "codec: .*2048.* this job .*4096.*\n  error_bound"),
         ({"batch_size": 4}, r"inference: .*'batch_size': 3.*'batch_size': 4"),
-        ({"min_side": 3}, r"preprocessing: .*'min_side': 32.*'min_side': 3"),
+        ({"min_side": 3}, r"image_limits: .*'min_side': 32.*'min_side': 3"),
         ({"shard_size": 5}, "shard_size: store 4, this job 5"),
     ],
 )
@@ -162,7 +163,7 @@ def test_a_store_without_labels_binds_nobody(photos, tmp_path):
     with pytest.raises(GuardStop):
         job(photos, teacher="dead", min_side=1000, max_quarantined=0.0).run(out)
     job(photos).run(out)
-    assert read_meta(out).teacher == "tiny"
+    assert read_meta(out).teacher_names == "tiny"
 
 
 def test_other_images_are_refused(tmp_path, finished):
@@ -236,11 +237,12 @@ def test_degenerate_maps_are_set_aside(photos, tmp_path, fault, reason):
 
 
 def test_an_error_in_a_thread_is_not_swallowed(photos, tmp_path):
-    def explode(teacher, pixels):
-        raise RuntimeError("out of memory")
+    class Exploding(Plain):
+        def ask(self, views):
+            raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        job(photos, strategy=explode).run(tmp_path / "store")
+        job(photos, strategy=lambda teachers: Exploding(*teachers)).run(tmp_path / "store")
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from distill.job import Interrupted
 from distill.labels.shards import EncodedLabel
 from pseudo_labels.defects import image_defect, map_defect
 from pseudo_labels.pipeline import Read, Steps, batches, label_shards
+from pseudo_labels.predictor import Answer
 
 
 def image(key, height=14, width=14):
-    return Read(key=key, pixels=torch.zeros(3, height, width), image_size=(height, width))
+    return Read(key=key, views=(torch.zeros(3, height, width),), image_size=(height, width))
 
 
 def test_batches_hold_one_size_in_order():
@@ -27,17 +28,24 @@ def test_batches_hold_one_size_in_order():
     assert reasons == {"d": "cut off"}
 
 
-def encode(entry, values, confidence):
+def encode(entry, asked, place):
+    values = asked().values[place]
     return EncodedLabel(
         key=entry.key, data=b"", height=1, width=1, image_height=1, image_width=1,
         minimum=0.0, maximum=float(values.max()), confidence=None,
     )  # fmt: skip
 
 
+def answer(views):
+    """The number of images that were asked together."""
+    stacked = torch.stack([view for (view,) in views])
+    return lambda: Answer(values=stacked[:, 0] + len(stacked))
+
+
 def steps(committed, *, ask=None, encode=encode, read=None):
     return Steps(
         read or (lambda index: image(f"{index:03d}", 14, 14 * (1 + index % 3))),
-        ask or (lambda pixels: (pixels[:, 0] + len(pixels), None)),
+        ask or answer,
         encode,
         lambda number, labels, reasons: committed.append((number, labels, dict(reasons))),
         lambda count: None,
@@ -66,13 +74,13 @@ def test_shards_come_out_whole_and_in_order():
 def test_a_stop_gives_up_what_is_not_committed():
     committed, stop, asked = [], threading.Event(), itertools.count(1)
 
-    def ask(pixels):
+    def ask(views):
         if next(asked) == 7:  # the first batch behind the 6 of the first shard
             until = time.monotonic() + 60
             while not committed and time.monotonic() < until:
                 time.sleep(0.001)
             stop.set()
-        return pixels[:, 0], None
+        return answer(views)
 
     with pytest.raises(Interrupted, match="committed shards are kept, go on with --resume"):
         run(steps(committed, ask=ask), stop)
@@ -96,8 +104,8 @@ def test_reasons_of_both_kinds_reach_the_commit():
     def read(index):
         return Read(key="000", reason="cut off") if index == 0 else image(f"{index:03d}")
 
-    def fussy(entry, values, confidence):
-        return "constant" if entry.key == "001" else encode(entry, values, confidence)
+    def fussy(entry, asked, place):
+        return "constant" if entry.key == "001" else encode(entry, asked, place)
 
     committed = []
     run(steps(committed, read=read, encode=fussy))

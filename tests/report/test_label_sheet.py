@@ -28,13 +28,13 @@ def test_a_sound_store(store, capsys):
     assert main(["labels", "stats", str(store)]) == 0
     told = json.loads(capsys.readouterr().out.partition("\n")[2])
     assert told == json.loads(json.dumps(stats(store)))
-    assert (told["labels"], told["images"], told["teacher"]) == (8, 8, "tiny")
+    assert (told["labels"], told["images"], told["teachers"][0]["name"]) == (8, 8, "tiny")
 
 
 def test_every_fault_is_named(store):
     path = store / "labels-00001.tar"
     torn = bytearray(path.read_bytes())
-    torn[700] ^= 1
+    torn[600] ^= 1
     path.write_bytes(torn)
     discard_shard(store, 2)
     with pytest.raises(PartialFailure) as caught:
