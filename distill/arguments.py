@@ -19,6 +19,7 @@ def parser(description: str | None, functions: Functions) -> argparse.ArgumentPa
     _add_data_verbs(verbs, functions)
     _add_convert(verbs, functions)
     _add_model_verbs(verbs, functions)
+    _add_label_verbs(verbs, functions)
     _add_result_verbs(verbs, functions)
     return made
 
@@ -60,6 +61,40 @@ def _add_recipe_verbs(verbs: Any, functions: Functions) -> None:
     added = _verb(verbs, functions, "doctor", "recipes.student:vits --data photos")
     _add_recipe(added)
     added.add_argument("--batch", type=int, help="images at once (the recipe's own, or what fits)")
+    _add_plan(verbs, functions)
+
+
+def _add_plan(verbs: Any, functions: Functions) -> None:
+    example = "recipes.student:vits --hardware h200 --gpus 8"
+    added = _verb(verbs, functions, "plan", example)
+    _add_recipe(added)
+    added.add_argument("--hardware", metavar="NAME", help="of a table; an unknown NAME lists it")
+    added.add_argument("--gpus", type=int, help="devices (those of --launch, or 1)")
+    added.add_argument(
+        "--launch", type=Path, metavar="FILE", help="Accelerate's file, as in recipes/clusters"
+    )
+    added.add_argument("--images", type=int, help="of the data set, instead of counting them")
+    added.add_argument(
+        "--size", type=image_size, metavar="WxH", help="of an image without --data (640x480)"
+    )
+    added.add_argument("--price", type=float, metavar="USD", help="of a device for an hour")
+    added.add_argument(
+        "--probe", type=float, metavar="SECONDS", help="run the job itself here for so long, first"
+    )
+    added.add_argument("--audit", type=Path, metavar="RUN", help="compare with a finished run")
+    _add_json(added)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Width and height of `640x480`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no such thing.
+    """
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT in pixels, as 640x480")
+    return int(width), int(height)
 
 
 def _add_recipe(added: argparse.ArgumentParser) -> None:
@@ -157,17 +192,34 @@ def _add_model_verbs(verbs: Any, functions: Functions) -> None:
     added.add_argument("--resume", action="store_true", help="keep the scores that are there")
 
 
-def _add_result_verbs(verbs: Any, functions: Functions) -> None:
-    added = _verb(verbs, functions, "labels", "verify runs/labels")
-    added.add_argument("action", choices=["verify", "stats", "show"])
-    added.add_argument("store", type=Path)
-    added.add_argument("--key", help="show: this label only")
-    added.add_argument(
-        "--out",
-        type=Path,
-        help="show: the picture to write (default: in the store, sheet.png or after the key)",
-    )
+def _add_label_verbs(verbs: Any, functions: Functions) -> None:
+    about = "Verify, count, show and ask a label store."
+    labels = verbs.add_parser("labels", help=about, description=about)
+    actions = labels.add_subparsers(required=True, metavar="verify|stats|show|query")
 
+    added = _verb(actions, functions, "labels verify", "runs/labels")
+    added.add_argument("store", type=Path)
+
+    added = _verb(actions, functions, "labels stats", "runs/labels")
+    added.add_argument("store", type=Path)
+
+    added = _verb(actions, functions, "labels show", "runs/labels --data photos")
+    added.add_argument("store", type=Path)
+    added.add_argument("--key", help="this label only")
+    added.add_argument(
+        "--data", type=place, metavar="PATH|URL", help="what was labelled: each photo by its label"
+    )
+    out = "the picture to write (default: in the store, sheet.png or after the key)"
+    added.add_argument("--out", type=Path, help=out)
+
+    example = "runs/labels 'confidence > 0.8 and image_width >= 1024'"
+    added = _verb(actions, functions, "labels query", example)
+    added.add_argument("store", type=Path)
+    added.add_argument("where", help="a condition on the columns of the index, in SQL")
+    added.add_argument("--out", type=Path, help="write whole rows to this Parquet file instead")
+
+
+def _add_result_verbs(verbs: Any, functions: Functions) -> None:
     added = _verb(verbs, functions, "report", "runs/student")
     added.add_argument("run", type=Path)
 

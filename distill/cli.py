@@ -130,6 +130,28 @@ def doctor(args: argparse.Namespace) -> None:
     print(diagnose(_job(args, args.recipe), batch=args.batch).text)
 
 
+def plan(args: argparse.Namespace) -> None:
+    """Say what a recipe costs before it runs: FLOPs, memory, time, bytes; with --audit, after."""
+    from distill.plan import report as plans
+
+    unread = args.data is None and args.probe is None and args.audit is None
+    data = Path("DATA") if unread else args.data
+    recipe = recipes.load(args.recipe)
+    job, _ = recipes.build(recipe, data=data, settings=_settings(args.set))
+    asked = plans.Question(
+        hardware=args.hardware,
+        gpus=args.gpus,
+        launch=args.launch,
+        images=args.images,
+        size=args.size,
+        price=args.price,
+        probe=args.probe,
+        reads_data=not unread,
+    )
+    found = plans.audit(job, asked, args.audit) if args.audit else plans.plan(job, asked)
+    print(json.dumps(found.as_json(), indent=2) if args.json else found.text)
+
+
 def convert(args: argparse.Namespace) -> None:
     """Convert weights between the official layout and transformers."""
     from distill.export import convert as convert_weights
@@ -160,19 +182,41 @@ def evaluate(args: argparse.Namespace) -> None:
         print((args.out / "summary.json").read_text(), end="")
 
 
-def labels(args: argparse.Namespace) -> None:
-    """Verify, count or show a label store."""
+def verify_labels(args: argparse.Namespace) -> None:
+    """Check every byte of a label store."""
     from distill.labels import account
+
+    account.verify(args.store)
+    print(f"{args.store}: every shard and label matches its checksum")
+
+
+def label_stats(args: argparse.Namespace) -> None:
+    """Say how a label store was made and what it holds."""
+    from distill.labels import account
+
+    print(json.dumps(account.stats(args.store), indent=2))
+
+
+def show_labels(args: argparse.Namespace) -> None:
+    """Write a picture of one label, or of a sheet of them."""
     from distill.report import label_sheet
 
-    if args.action == "verify":
-        account.verify(args.store)
-        print(f"{args.store}: every shard and label matches its checksum")
-    elif args.action == "stats":
-        print(json.dumps(account.stats(args.store), indent=2))
-    else:
-        out = args.out or args.store / _picture_name(args.key)
-        print(label_sheet.show(args.store, out, key=args.key))
+    out = args.out or args.store / _picture_name(args.key)
+    print(label_sheet.show(args.store, out, key=args.key, photos=args.data))
+
+
+def query_labels(args: argparse.Namespace) -> None:
+    """Print the keys of the labels that a condition holds for, one on each line."""
+    from distill.labels.query import write
+    from distill.labels.store import LabelStore
+
+    found = LabelStore(args.store, allow_incomplete=True).select(args.where)
+    if args.out is not None:
+        write(found, args.out)
+        print(f"{args.out}: {len(found)} labels")
+        return
+    for key in found["key"]:
+        print(key.as_py())
 
 
 def report(args: argparse.Namespace) -> None:
@@ -222,6 +266,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "show": show,
     "list": list_recipes,
     "doctor": doctor,
+    "plan": plan,
     "data inspect": inspect_data,
     "data check": check_data,
     "data count": count_data,
@@ -229,6 +274,9 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "convert": convert,
     "predict": predict,
     "evaluate": evaluate,
-    "labels": labels,
+    "labels verify": verify_labels,
+    "labels stats": label_stats,
+    "labels show": show_labels,
+    "labels query": query_labels,
     "report": report,
 }

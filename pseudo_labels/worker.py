@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from distill.datasets.images import read_pil
+from distill.datasets.remote import Unreachable
 from distill.labels.codec import Codec
 from distill.labels.meta import StoreMeta
 from distill.labels.planes import Planes
@@ -115,6 +116,11 @@ class Worker:
             if reason is not None:
                 return Read(key=key, reason=reason)
             views = self.asker.views(image)
+        except Unreachable as error:  # no fault of the image, and thousands would follow
+            raise Unreachable(
+                f"{error}; the job stops before {key}: committed shards are kept, go on with "
+                "--resume once the source can be reached"
+            ) from error
         except (ValueError, OSError) as error:
             return Read(key=key, reason=str(error))
         size = (image.height, image.width)

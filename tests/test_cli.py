@@ -101,7 +101,8 @@ def test_wrong_settings(tmp_path: Path, capsys, settings: list[str], message: st
 
 
 VERBS = [
-    *("run", "show", "list", "convert", "predict", "evaluate", "labels", "report"),
+    *("run", "show", "list", "convert", "predict", "evaluate", "report"),
+    *("labels verify", "labels stats", "labels show", "labels query"),
     *("doctor", "data inspect", "data check", "data count", "data list"),
 ]
 

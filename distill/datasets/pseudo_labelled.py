@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from distill.datasets import images as files
@@ -29,23 +29,33 @@ class PseudoLabelled:
         images: as they were labelled, under the same name, in the order of their keys.
         store: what `make pseudolabel` wrote.
         partial: serve what is there of an unfinished store or of a part of the images.
+        where: serve only labels that this condition holds for, such as `confidence > 0.8 and
+            image_width >= 1024`; see `LabelStore.matching`.
+        leave_out: keys that are not served, such as those that the firewall suspects.
         reduced: decode a JPEG that is much larger than its label at a fraction of its size
             (`images.read_sized`); False decodes all of it, as the teacher's preprocessing does.
 
     Raises:
         FileNotFoundError: `store` holds no store.
         ValueError: an image has no label, or a label no image, and not `partial`; or nothing is
-            left.
+            left; or `where` is no condition.
     """
 
     def __init__(
-        self, images: Dataset, store: Path, *, partial: bool = False, reduced: bool = True
+        self,
+        images: Dataset,
+        store: Path,
+        *,
+        partial: bool = False,
+        reduced: bool = True,
+        where: str | None = None,
+        leave_out: Container[str] = (),
     ) -> None:
         self.name, self._images, self._reduced = images.name, images, reduced
         self._store = LabelStore(store, allow_incomplete=partial)
-        aside = self._store.quarantined()
-        self._rows, bare, strangers = _join(images, self._store.keys(), aside)
-        if len(self._rows) == 0 or ((bare.count or strangers.count) and not partial):
+        rows, bare, strangers = _join(images, self._store.keys(), self._store.quarantined())
+        self._rows = self._chosen(rows, where, leave_out)
+        if len(rows) == 0 or ((bare.count or strangers.count) and not partial):
             raise ValueError(
                 f"{self.name}: {bare.count} of {len(images)} images have no label in "
                 f"{store}{bare.such_as}, {strangers.count} labels there have no image"
@@ -58,6 +68,14 @@ class PseudoLabelled:
                 "%s: left out are %d images without label%s and %d labels without image%s",
                 *(self.name, bare.count, bare.such_as, strangers.count, strangers.such_as),
             )
+
+        if len(self._rows) == 0:
+            raise ValueError(
+                f"{store}: none of {len(rows)} labels is left by where={where!r} and what is to be "
+                "left out; look at them with `distill labels query`"
+            )
+        if len(self._rows) < len(rows):
+            _logger.info("%s: %d of %d labels are used", store, len(self._rows), len(rows))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -100,6 +118,16 @@ class PseudoLabelled:
         """The image's own bytes, where its data set has them."""
         assert isinstance(self._images, Encoded), f"{self.name} has no files"
         return self._images.encoded(int(self._rows[index]))
+
+    def _chosen(
+        self, rows: Int64[np.ndarray, " n"], where: str | None, leave_out: Container[str]
+    ) -> Int64[np.ndarray, " m"]:
+        if where is not None:
+            mask = self._store.matching(where)
+            names = itertools.compress(self._store.keys(), mask)
+            rows = np.intersect1d(rows, _join(self._images, names, ())[0], assume_unique=True)
+        keys = ((self._images.key(int(row)) not in leave_out) for row in rows)
+        return rows[np.fromiter(keys, bool, len(rows))] if leave_out else rows
 
     def _image(
         self, index: int, shape: torch.Size
@@ -151,7 +179,7 @@ def _with_sky(
 
 def _join(
     images: Dataset, labelled: Iterable[str], aside: Container[str]
-) -> tuple[np.ndarray, _Alone, _Alone]:
+) -> tuple[Int64[np.ndarray, " n"], _Alone, _Alone]:
     """The images that have a label; those that have none nor are put `aside`; labels without image.
 
     Images and labels come sorted by key.
@@ -170,4 +198,4 @@ def _join(
             bare.add(key)
     for left in itertools.chain([] if label is None else [label], keys):
         strangers.add(left)
-    return np.array(rows), bare, strangers
+    return np.array(rows, dtype=np.int64), bare, strangers

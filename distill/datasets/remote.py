@@ -24,6 +24,10 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class Unreachable(OSError):
+    """The way to a file failed at every attempt; nothing is wrong with the file."""
+
+
 def is_remote(place: str) -> bool:
     """Whether `place` is a URL; `file://` is one, too."""
     return "://" in place
@@ -199,7 +203,8 @@ def patiently(place: str, work: Callable[[Any, str], T]) -> T:
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: it did not work, also not at the fifth attempt.
+        Unreachable: it did not work, also not at the fifth attempt.
+        OSError: it will not work.
     """
     pause = _PAUSE
     for attempt in range(1, _ATTEMPTS + 1):
@@ -212,7 +217,7 @@ def patiently(place: str, work: Callable[[Any, str], T]) -> T:
                     raise type(error)(f"{place}: {error.__cause__ or 'no such file'}") from error
                 raise
             if attempt == _ATTEMPTS:
-                raise OSError(f"{place}: {_reason(error)}, {attempt} times in a row") from error
+                raise Unreachable(f"{place}: {_reason(error)}, {attempt} times in a row") from error
             _log.warning("%s: %s; again in %.1f s", place, _reason(error), pause)
             time.sleep(pause)
             pause *= 2

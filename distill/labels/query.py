@@ -1,9 +1,15 @@
 """Conditions on a store's index in SQL: `confidence > 0.8 and image_width >= 1024`."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs] - pyarrow ships no types
 from jaxtyping import Bool
+
+from distill import atomic
+
+_parquet: Any = pyarrow.parquet
 
 
 def matching(table: Any, where: str) -> Bool[np.ndarray, " n"]:
@@ -39,3 +45,9 @@ def matching(table: Any, where: str) -> Bool[np.ndarray, " n"]:
     if len(kept) != len(table):
         raise ValueError(f"{where!r} is no condition on each label: it gives {len(kept)} answers")
     return kept
+
+
+def write(rows: Any, out: Path) -> None:
+    """Rows of an index, as a Parquet file."""
+    with atomic.replacing_file(out) as temporary:
+        _parquet.write_table(rows, temporary)

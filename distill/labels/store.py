@@ -90,6 +90,10 @@ class LabelStore:
         """Which labels a condition on the columns of `index` holds for; see `query.matching`."""
         return query.matching(self.index, where)
 
+    def select(self, where: str) -> Any:
+        """The rows of `index` that a condition holds for; see `query.matching`."""
+        return self.index.filter(self.matching(where))
+
     def __contains__(self, key: str) -> bool:
         return self._row(key) is not None
 

@@ -13,7 +13,8 @@ from scenes import Scene, ball, pinhole, room
 
 from distill.datasets.image_folder import ImageFolder
 from distill.datasets.pseudo_labelled import PseudoLabelled
-from distill.labels.codec import JpegXl
+from distill.labels.codec import Float32, JpegXl
+from distill.labels.planes import Planes
 from distill.labels.shards import CorruptShard, encode_label, write_shard
 from distill.types import Prediction, Sample, Space
 
@@ -178,3 +179,63 @@ def test_a_damaged_label_is_named(tmp_path):
     tar.write_bytes(data)
     with pytest.raises(CorruptShard, match=r"photos/a/b\.png: checksum differs"):
         _ = joined(tmp_path)[0]
+
+
+def test_only_what_a_condition_holds_for(tmp_path, caplog):
+    write_store(tmp_path / "store", ["photos/a.png", "photos/b.png", "photos/c.png"])
+    for name in "abc":
+        write_image(tmp_path / "photos" / f"{name}.png", room(H, W, pinhole(H, W)), (20, 40))
+    images = ImageFolder(tmp_path / "photos")
+    sure = PseudoLabelled(images, tmp_path / "store", where="confidence > 0.3")
+    assert [sure.key(i) for i in range(len(sure))] == ["photos/b.png", "photos/c.png"]
+    assert sure[1].key == "photos/c.png"
+    left = PseudoLabelled(
+        images, tmp_path / "store", where="confidence > 0.3", leave_out={"photos/b.png"}
+    )
+    assert [left.key(i) for i in range(len(left))] == ["photos/c.png"]
+    with pytest.raises(ValueError, match=r"none of 3 labels is left by where='confidence > 2'"):
+        PseudoLabelled(images, tmp_path / "store", where="confidence > 2")
+    with pytest.raises(ValueError, match="is no condition on labels"):
+        PseudoLabelled(images, tmp_path / "store", where="sharp")
+
+
+def write_with_sky(root: Path, space: Space, far: torch.Tensor) -> PseudoLabelled:
+    write_image(root / "photos" / "a.png", room(H, W, pinhole(H, W)), (H, W))
+    values = torch.linspace(2, 5, H * W).reshape(H, W)
+    sure = torch.full((H, W), 0.8)
+    label = encode_label(
+        "photos/a.png",
+        Prediction(values=values, space=space),
+        codec=Float32(),
+        image_size=(H, W),
+        planes=Planes(confidence=sure, far=far),
+    )
+    meta(["photos/a.png"], space=space).write(root / "store")
+    write_shard(root / "store", 0, [label])
+    return PseudoLabelled(ImageFolder(root / "photos"), root / "store")
+
+
+def test_sky_is_the_farthest_disparity(tmp_path):
+    far = torch.zeros(H, W, dtype=torch.bool)
+    far[:3] = True
+    sample = write_with_sky(tmp_path, Space.AFFINE_DISPARITY, far)[0]
+    assert sample.target is not None
+    assert sample.valid is not None
+    assert sample.confidence is not None
+    assert sample.far is None
+    assert (sample.target[:3] == 0).all()
+    assert (sample.target[3:] > 2).all()
+    assert sample.valid.all()
+    assert torch.allclose(sample.confidence, torch.tensor(0.8))
+
+
+def test_sky_has_no_depth(tmp_path):
+    far = torch.zeros(H, W, dtype=torch.bool)
+    far[:3] = True
+    sample = write_with_sky(tmp_path, Space.METRIC_DEPTH, far)[0]
+    assert sample.target is not None
+    assert sample.valid is not None
+    assert sample.far is not None
+    assert torch.equal(sample.far, far)
+    assert torch.equal(sample.valid, ~far)
+    assert torch.equal(sample.target.isnan(), far)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from label_stores import KEYS, meta, write_store
@@ -12,6 +13,7 @@ from distill.cli import main
 from distill.job import PartialFailure
 from distill.labels.account import stats, verify
 from distill.labels.codec import JpegXl
+from distill.labels.planes import Planes
 from distill.labels.shards import discard_shard, encode_label, write_shard
 from distill.report.label_sheet import show
 from distill.types import Prediction, Space
@@ -50,8 +52,52 @@ def test_no_store(tmp_path):
 
 def test_sheet(store, tmp_path):
     with Image.open(show(store, tmp_path / "sheet.png")) as sheet:
-        assert sheet.size == (6 * 240, 2 * 268)
-        assert len(np.unique(np.asarray(sheet)[..., 0])) > 50
+        assert sheet.size == (6 + 4 * (320 + 6), 6 + 2 * 188)  # labels of 14 x 28, eight of them
+        pixels = np.asarray(sheet)
+    assert len(np.unique(pixels[..., 0])) > 50
+    assert (pixels[80, 10:300].max(axis=0) != 255).any()
+    assert (pixels[:, 327:331] == 255).all()
+
+
+def test_a_label_beside_its_photograph_with_confidence_and_sky(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (56, 28), (10, 200, 30)).save(photos / "a.png")
+    far = torch.zeros(14, 28, dtype=torch.bool)
+    far[:7] = True
+    planes = Planes(confidence=torch.full((14, 28), 1 / 3), far=far)
+    label = encode_label(
+        "photos/a.png",
+        Prediction(values=torch.rand(14, 28) + 1, space=Space.AFFINE_DISPARITY),
+        codec=JpegXl(),
+        image_size=(28, 56),
+        planes=planes,
+    )
+    meta(["photos/a.png"]).write(tmp_path / "store")
+    write_shard(tmp_path / "store", 0, [label])
+    out = tmp_path / "one.png"
+    command = ["labels", "show", str(tmp_path / "store"), "--key", "photos/a.png"]
+    assert main([*command, "--data", str(photos), "--out", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert picture.size == (3 * 28, 14)
+        assert picture.getpixel((0, 0)) == (10, 200, 30)
+        assert picture.getpixel((28, 0)) == (190, 190, 190)
+        assert picture.getpixel((28, 13)) != (190, 190, 190)
+        assert picture.getpixel((83, 13)) == (85, 85, 85)
+    (photos / "a.png").rename(photos / "b.png")
+    with pytest.raises(ValueError, match="label"):
+        show(tmp_path / "store", out, photos=photos)
+
+
+def test_keys_by_a_condition(store, tmp_path, capsys):
+    assert main(["labels", "query", str(store), "confidence >= 0.75"]) == 0
+    assert capsys.readouterr().out.splitlines() == list(sorted(KEYS)[6:])
+    out = tmp_path / "sure.parquet"
+    assert main(["labels", "query", str(store), "width > 20", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 8 labels\n"
+    assert pyarrow.parquet.read_table(out)["key"].to_pylist() == sorted(KEYS)
+    assert main(["labels", "query", str(store), "sharpness > 1"]) == 2
+    assert "columns: key, shard" in capsys.readouterr().err
 
 
 def test_one_label(store, tmp_path, capsys):
