@@ -49,6 +49,14 @@ def label_bytes(_: Path) -> Figure:
     return len(blob), len(png16(values)), "bytes"
 
 
+def label_encode(_: Path) -> Figure:
+    """Milliseconds to encode a 690 x 518 label and verify its bytes; to 16-bit PNG, unverified."""
+    values = disparity()
+    with one_thread():
+        mine, png = paired(lambda: JpegXl().encode(values), lambda: png16(values), repeats=30)
+    return mine * 1e3, png * 1e3, "ms"
+
+
 def label_decode(_: Path) -> Figure:
     """Milliseconds to decode a 690 x 518 label and cut a crop; the same map from 16-bit PNG."""
     values = disparity()

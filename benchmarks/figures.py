@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
-from benchmarks.data_figures import image_to_tensor, label_bytes, label_decode
+from benchmarks.data_figures import image_to_tensor, label_bytes, label_decode, label_encode
 from benchmarks.inputs import Figure, photos, seconds
 from benchmarks.list_million import list_million
 from benchmarks.origin import origin
@@ -111,7 +111,7 @@ def render(folder: Path) -> Figure:
 
 FIGURES = (
     *(label_throughput, student_step, loader, render),
-    *(image_to_tensor, label_bytes, label_decode, list_million),
+    *(image_to_tensor, label_bytes, label_encode, label_decode, list_million),
 )
 
 

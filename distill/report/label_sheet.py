@@ -16,7 +16,7 @@ from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.labels.store import Label, LabelStore
 
 _LABELS = 24  # on a sheet
-_WIDTH = 1440  # of a sheet, at most, pixels
+_WIDTH = 1600  # of a sheet, at most, pixels
 _HEIGHT, _CAPTION, _GAP = 160, 28, 6  # pixels; of a picture, of what stands below it, between two
 _SKY = (190, 190, 190)
 
