@@ -90,6 +90,11 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
+def cores() -> int:
+    """This process' share of the cores that it may use, at least one; torchrun tells of others."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[None]:
     """Torch computes with this many CPU threads while the block runs; None leaves its choice."""

@@ -50,7 +50,8 @@ class LabelJob:
         codec: how maps become bytes.
         shard_size: images per shard; what a killed process loses at most.
         batch_size: images of one size that a teacher sees at once.
-        workers: threads of each process that read images, and as many that encode maps.
+        workers: threads of each process that read images, and as many that encode maps; by
+            default its share of the machine's cores.
         threads: of torch on the CPU, for each process; other counts may change last bits.
         dtype: of the teacher's arithmetic, "float32" or "bfloat16".
         min_side: pixels; smaller images are quarantined.
@@ -73,7 +74,7 @@ class LabelJob:
     codec: Codec = field(default_factory=JpegXl)
     shard_size: int = 1000
     batch_size: int = 8
-    workers: int = 2
+    workers: int | None = None
     threads: int = 2
     dtype: str = "float32"
     min_side: int = 32
@@ -86,7 +87,7 @@ class LabelJob:
 
     def __post_init__(self) -> None:
         for name in ("shard_size", "batch_size", "workers", "threads", "min_side", "max_aspect"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"LabelJob: {name}={getattr(self, name)} must be at least 1")
         for name in ("max_quarantined", "max_zeros"):
             if not 0 <= getattr(self, name) <= 1:
@@ -137,7 +138,7 @@ class LabelJob:
                 device=device,
                 codec=self.codec,
                 batch_size=self.batch_size,
-                workers=self.workers,
+                workers=self.workers or job.cores(),
                 image_defect=partial(
                     image_defect, min_side=self.min_side, max_aspect=self.max_aspect
                 ),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 import signal
 import subprocess
@@ -153,3 +154,13 @@ def test_sigterm_is_noted_and_given_back():
         signal.raise_signal(signal.SIGTERM)
         assert event.is_set()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_processes_share_the_cores(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    assert job.cores() == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert job.cores() == 5
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
+    assert job.cores() == 1

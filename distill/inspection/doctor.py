@@ -182,7 +182,7 @@ def _labelling(job: Any, batch: int | None, samples: int) -> Diagnosis:
         read=read,
         transform=made,
         loader=None,
-        workers=job.workers,
+        workers=job.workers or jobs.cores(),
         model=model,
         batch=fits,
         device=str(device),
