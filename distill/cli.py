@@ -132,13 +132,15 @@ def doctor(args: argparse.Namespace) -> None:
 
 def plan(args: argparse.Namespace) -> None:
     """Say what a recipe costs before it runs: FLOPs, memory, time, bytes; with --audit, after."""
-    from distill.plan import report as plans
+    from distill.plan.audit import audit
+    from distill.plan.question import Question
+    from distill.plan.reckoning import reckon
 
     unread = args.data is None and args.probe is None and args.audit is None
     data = Path("DATA") if unread else args.data
     recipe = recipes.load(args.recipe)
     job, _ = recipes.build(recipe, data=data, settings=_settings(args.set))
-    asked = plans.Question(
+    asked = Question(
         hardware=args.hardware,
         gpus=args.gpus,
         launch=args.launch,
@@ -148,7 +150,7 @@ def plan(args: argparse.Namespace) -> None:
         probe=args.probe,
         reads_data=not unread,
     )
-    found = plans.audit(job, asked, args.audit) if args.audit else plans.plan(job, asked)
+    found = audit(job, asked, args.audit) if args.audit else reckon(job, asked)
     print(json.dumps(found.as_json(), indent=2) if args.json else found.text)
 
 

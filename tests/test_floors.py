@@ -26,6 +26,7 @@ FLOORS = {
     "distill.report": 3,
     "distill.inspection": 3,
     "distill.predict": 3,
+    "distill.plan": 3,
     "distill.recipe": 3,
     "distill.arguments": 3,
     "pseudo_labels": 3,

@@ -1,0 +1,1 @@
+"""What a recipe costs: counted and calibrated before it runs, audited after."""

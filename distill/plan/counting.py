@@ -1,0 +1,104 @@
+"""FLOPs and memory of work on tensors that are all shape and no content."""
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+
+_CPU_ATTENTION = {  # torch counts the kernels of a GPU alone
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a piece of work takes.
+
+    Attributes:
+        flops: of matrix products, convolutions and attention, each multiply-add as two.
+        peak: bytes of tensors made by the work that live at once, at most.
+        left: bytes of them that are still there at its end.
+    """
+
+    flops: float
+    peak: int
+    left: int
+
+
+@contextlib.contextmanager
+def shadows() -> Iterator[None]:
+    """Within it tensors have shapes, types and a device (the CPU), and no memory.
+
+    Arithmetic is chosen as on that device, so that attention does not keep its matrix and autocast
+    works, which the meta device alone would not do.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+
+
+def shadow(module: nn.Module) -> nn.Module:
+    """`module`, built on the meta device, with parameters and buffers for `shadows`, in place."""
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            made = torch.empty(parameter.shape, dtype=parameter.dtype)
+            setattr(part, name, nn.Parameter(made, requires_grad=parameter.requires_grad))
+        for name, buffer in part.named_buffers(recurse=False):
+            made = torch.empty(buffer.shape, dtype=buffer.dtype)
+            keeps = name not in part._non_persistent_buffers_set
+            part.register_buffer(name, made, persistent=keeps)
+    return module
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    """Do `work` within `shadows` and count."""
+    live = _Live()
+    with live, FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        kept = work()
+    counted = Cost(flops=float(counter.get_total_flops()), peak=live.peak, left=live.now)
+    del kept
+    return counted
+
+
+def size(module: nn.Module, *, trained: bool | None = None) -> int:
+    """Bytes of the parameters that are `trained` or not, or of all of them."""
+    chosen = (p for p in module.parameters() if trained in (None, p.requires_grad))
+    return sum(parameter.numel() * parameter.element_size() for parameter in chosen)
+
+
+class _Live(TorchDispatchMode):
+    """Watches the memory of every tensor that an operation makes, until it is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        made = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        return made
+
+    def _add(self, memory: Any) -> None:
+        if id(memory) in self._known:
+            return
+        self._known.add(id(memory))
+        self.now += memory.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(memory, self._forget, id(memory), memory.nbytes())
+
+    def _forget(self, identity: int, size: int) -> None:
+        self._known.discard(identity)
+        self.now -= size
