@@ -2,18 +2,18 @@
 
 import contextlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from distill import atomic, checkpoint, engine, job
+from distill import ancestry, atomic, checkpoint, engine, job
 from distill.engine import Engine
 from distill.loading import Batches
 from distill.objectives.terms import OUTPUT
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _FREE = {  # fields that change no weight, so that a resumed job may differ in them
     *("workers", "log_every", "checkpoint_every", "keep_checkpoints"),
-    *("validate_every", "validation", "pictures", "max_quarantined"),
+    *("validate_every", "validation", "pictures", "max_quarantined", "commercial", "accept"),
 }
 _TRACES = ("checkpoints", "metrics.jsonl", "summary.json")
 
@@ -60,8 +60,9 @@ class TrainJob:
         keep_checkpoints: how many of the last ones stay.
         validate_every: updates between validations; there is one at the end.
         validation: of the student, gives named numbers.
-        pictures: builds the fixed batch whose predictions are shown, before the first step; None
-            takes the run's first samples.
+        pictures: builds the fixed batch whose predictions are shown; None: the run's first samples.
+        commercial: refuse data, labels and weights whose terms, all the way up, do not allow it.
+        accept: names of parts, with commas between, that `commercial` takes on your word.
 
     Raises:
         ValueError: a field is out of its range or contradicts another.
@@ -88,6 +89,8 @@ class TrainJob:
     validate_every: int = 1000
     validation: Callable[[nn.Module], Mapping[str, float]] | None = None
     pictures: Callable[[], Batch] | None = None
+    commercial: bool = False
+    accept: str = ""
 
     def __post_init__(self) -> None:
         positive = ("batch_size", "steps", "accumulate", "log_every")
@@ -95,9 +98,8 @@ class TrainJob:
             _require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
         batch, parts, norm, ema = self.batch_size, self.accumulate, self.max_grad_norm, self.ema
         _require(self.workers >= 0, f"workers={self.workers} must be at least 0")
-        _require(
-            0 <= self.max_quarantined <= 1, f"max_quarantined={self.max_quarantined} not in [0, 1]"
-        )
+        share = self.max_quarantined
+        _require(0 <= share <= 1, f"max_quarantined={share} not in [0, 1]")
         _require(self.threads is None or self.threads >= 1, f"threads={self.threads} must be >= 1")
         _require(batch % parts == 0, f"batch_size={batch} is not a multiple of accumulate={parts}")
         _require(self.precision in {"bf16", "fp32"}, f"precision={self.precision}: bf16 or fp32")
@@ -105,8 +107,7 @@ class TrainJob:
         _require(ema is None or 0 < ema < 1, f"ema={ema} must lie between 0 and 1")
         for step in {0, self.steps - 1}:
             for name, rate in self.lr(step, self.steps).items():
-                good = math.isfinite(rate) and rate >= 0
-                _require(good, f"the learning rate of {name} at step {step} is {rate}")
+                _require(0 <= rate < inf, f"the learning rate of {name} at step {step} is {rate}")
 
     def run(self, out: Path, *, resume: bool = False) -> None:
         """Train into `out`: checkpoints, metrics, pictures, at last `model/` and `summary.json`.
@@ -149,6 +150,7 @@ class _Run:
     out: Path
     pictures: Batch | None  # shown at every validation; the first process has them
     description: Any
+    lineage: ancestry.Lineage
     terminated: threading.Event  # SIGTERM came to this process
     stop: bool = False  # it came to one of them, and all know
     waited: float = 0.0  # seconds for the loader, since the last row
@@ -222,6 +224,8 @@ def _begin(
     pictures = pictures_of(job_) if accelerator.is_main_process else None
     job.seed_everything(job_.seed)
     objective = job_.objective()
+    lineage = ancestry.of_training(out.name, objective, batches.mixture.datasets)
+    ancestry.check(lineage, commercial=job_.commercial, accept=job_.accept)
     if job_.activation_checkpointing:
         engine.checkpoint_activations(objective.student)
     made = Engine(accelerator, objective, job_.optimizer, ema=job_.ema)
@@ -229,7 +233,7 @@ def _begin(
     if state is not None:
         made.restore(state)
         log.info("resuming at step %d", state.step)
-    run = _Run(made, batches, quarantine, out, pictures, description, terminated)
+    run = _Run(made, batches, quarantine, out, pictures, description, lineage, terminated)
     return replace(run, row_step=made.step)
 
 
@@ -277,19 +281,15 @@ def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
 
 def _with_news(share: Mapping[str, Tensor], run: _Run, parts: int) -> dict[str, Tensor]:
     """Beside the terms, so that all processes learn of it at the same step."""
-    stop, aside = float(run.terminated.is_set()), len(run.quarantine) / parts
-    like = share["loss"]
-    return {
-        **share,
-        "stop": torch.full_like(like, stop),
-        "quarantined": torch.full_like(like, aside),
-    }
+    news = {"stop": float(run.terminated.is_set()), "quarantined": len(run.quarantine) / parts}
+    return {**share, **{name: torch.full_like(share["loss"], x) for name, x in news.items()}}
 
 
 def _finish(job_: TrainJob, run: _Run) -> None:
     """Export the student; the summary is written last and means that all is done."""
     run.engine.export(run.out / "model")
     if run.pictures is not None:
+        ancestry.write(run.out / "model", run.lineage)
         images = job_.steps * job_.batch_size
         write_summary(run.out, steps=job_.steps, images=images, seconds=run.engine.seconds)
     run.engine.wait()

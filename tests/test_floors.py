@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("distill", "pseudo_labels", "recipes", "benchmarks")
-WORDS = ("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job")
+WORDS = (
+    *("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job"),
+    *("licences", "lineage"),
+)
 PARTS = (
     *("datasets", "models", "losses", "transforms", "perturb", "labels"),
     *("loading", "mixture", "colour", "worlds", "optim", "checkpoint", "tracking", "watch"),
@@ -19,6 +22,7 @@ FLOORS = {
     "distill.objectives": 2,
     "distill.evaluation": 2,
     "distill.engine": 2,
+    "distill.ancestry": 2,
     "distill.quarantine": 2,
     "distill.showing": 2,
     "distill.train": 3,

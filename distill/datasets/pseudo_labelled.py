@@ -23,7 +23,7 @@ class PseudoLabelled:
     """The images that have a label, each at the size of its label, with the teacher's numbers.
 
     Images that the label job put aside as unusable are left out. The space of the targets is the
-    store's; `K` stays unknown.
+    store's; `K` stays unknown. `images` and `store` stay readable as attributes, the store open.
 
     Args:
         images: as they were labelled, under the same name, in the order of their keys.
@@ -51,9 +51,9 @@ class PseudoLabelled:
         where: str | None = None,
         leave_out: Container[str] = (),
     ) -> None:
-        self.name, self._images, self._reduced = images.name, images, reduced
-        self._store = LabelStore(store, allow_incomplete=partial)
-        rows, bare, strangers = _join(images, self._store.keys(), self._store.quarantined())
+        self.name, self.images, self._reduced = images.name, images, reduced
+        self.store = LabelStore(store, allow_incomplete=partial)
+        rows, bare, strangers = _join(images, self.store.keys(), self.store.quarantined())
         self._rows = self._chosen(rows, where, leave_out)
         if len(rows) == 0 or ((bare.count or strangers.count) and not partial):
             raise ValueError(
@@ -82,7 +82,7 @@ class PseudoLabelled:
 
     def key(self, index: int) -> str:
         """The key of sample `index`, without reading it."""
-        return self._images.key(int(self._rows[index]))
+        return self.images.key(int(self._rows[index]))
 
     def __getitem__(self, index: int) -> Sample:
         """Read image and label; the image at the label's size, by OpenCV's bicubic kernel.
@@ -93,14 +93,14 @@ class PseudoLabelled:
         """
         key = self.key(index)
         try:
-            label = self._store.read(key)
+            label = self.store.read(key)
         except KeyError as error:
-            raise ValueError(f"{key}: no label in {self._store.path} any more") from error
+            raise ValueError(f"{key}: no label in {self.store.path} any more") from error
         image, size = self._image(index, label.valid.shape)
         if size != label.image_size:
             raise ValueError(
                 f"{key}: is {size} now and was {label.image_size} when it was labelled for "
-                f"{self._store.path}; label it again"
+                f"{self.store.path}; label it again"
             )
         target, valid, far = _with_sky(label)
         return Sample(
@@ -116,17 +116,17 @@ class PseudoLabelled:
 
     def encoded(self, index: int) -> bytes:
         """The image's own bytes, where its data set has them."""
-        assert isinstance(self._images, Encoded), f"{self.name} has no files"
-        return self._images.encoded(int(self._rows[index]))
+        assert isinstance(self.images, Encoded), f"{self.name} has no files"
+        return self.images.encoded(int(self._rows[index]))
 
     def _chosen(
         self, rows: Int64[np.ndarray, " n"], where: str | None, leave_out: Container[str]
     ) -> Int64[np.ndarray, " m"]:
         if where is not None:
-            mask = self._store.matching(where)
-            names = itertools.compress(self._store.keys(), mask)
-            rows = np.intersect1d(rows, _join(self._images, names, ())[0], assume_unique=True)
-        keys = ((self._images.key(int(row)) not in leave_out) for row in rows)
+            mask = self.store.matching(where)
+            names = itertools.compress(self.store.keys(), mask)
+            rows = np.intersect1d(rows, _join(self.images, names, ())[0], assume_unique=True)
+        keys = ((self.images.key(int(row)) not in leave_out) for row in rows)
         return rows[np.fromiter(keys, bool, len(rows))] if leave_out else rows
 
     def _image(
@@ -134,10 +134,10 @@ class PseudoLabelled:
     ) -> tuple[Float[Tensor, "3 h w"], tuple[int, int]]:
         """At the label's shape; and its whole (height, width)."""
         height, width = shape
-        if isinstance(self._images, Encoded):
+        if isinstance(self.images, Encoded):
             data, key = self.encoded(index), self.key(index)
             return files.read_sized(data, height, width, name=key, reduced=self._reduced)
-        image = self._images[int(self._rows[index])].image
+        image = self.images[int(self._rows[index])].image
         whole = (image.shape[1], image.shape[2])
         return image if whole == (height, width) else files.resized(image, height, width), whole
 

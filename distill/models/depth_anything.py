@@ -119,13 +119,17 @@ class DepthAnything(nn.Module):
         space: what the output means.
         multiple: height and width of an image must be multiples of this.
         image_size: side for which the position embedding is stored, pixels.
+        weights_from: hub id or path of weights that it starts from; None from scratch.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: DepthAnythingForDepthEstimation) -> None:
+    def __init__(
+        self, network: DepthAnythingForDepthEstimation, *, weights_from: str | Path | None = None
+    ) -> None:
         super().__init__()
+        self.weights_from = weights_from
         # convolutions over channels_last run 1.5 to 2 times faster on CPU, and on GPU in bf16
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - overload of nn.Module.to
         metric = network.config.depth_estimation_type == "metric"
@@ -257,7 +261,7 @@ def depth_anything(
             module.reset_parameters()
     if max_depth is None:
         nn.init.ones_(cast(Tensor, network.head.conv3.bias))
-    return DepthAnything(network)
+    return DepthAnything(network, weights_from=encoder)
 
 
 def load_depth_anything(folder: Path) -> DepthAnything:
@@ -272,7 +276,8 @@ def load_depth_anything(folder: Path) -> DepthAnything:
             f"depth_anything: no config.json in {folder}; a trained model is the folder `model` of "
             "its run, an official .pth becomes one with `distill convert`"
         )
-    return DepthAnything(load_strictly(DepthAnythingForDepthEstimation.from_pretrained, folder))
+    network = load_strictly(DepthAnythingForDepthEstimation.from_pretrained, folder)
+    return DepthAnything(network, weights_from=folder)
 
 
 def layout(architecture: Architecture) -> Layout:

@@ -133,6 +133,7 @@ class FrozenDinov2(nn.Module):
 
     Attributes:
         multiple: height and width of an image must be multiples of this.
+        weights_from: hub id or path.
     """
 
     mean: Tensor
@@ -140,6 +141,7 @@ class FrozenDinov2(nn.Module):
 
     def __init__(self, source: str | Path) -> None:
         super().__init__()
+        self.weights_from = source
         self.encoder = dinov2_encoder(source).requires_grad_(False)
         self.multiple = cast(int, self.encoder.config.patch_size)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)

@@ -17,6 +17,12 @@ from distill.job import Interrupted, die_with_parent, exclusive, terminated
 from distill.worlds.units import Parameters, finish_indoor
 
 WORLDS = ("indoor", "street", "photos")
+_CARD = """---
+license: apache-2.0
+---
+
+Rendered by distill from scenes it makes up, under distill's own licence.
+"""
 
 
 @runtime_checkable
@@ -100,6 +106,8 @@ class RenderJob:
             for folder in ("indoor", "street", "photos/unlabelled"):
                 (out / folder).mkdir(parents=True, exist_ok=True)
                 atomic.sweep(out / folder)
+                if not (card := out / folder / "README.md").is_file():
+                    atomic.write_text(card, _CARD)
             for folder in ("rgb", "depth"):
                 atomic.sweep(out / "photos" / "evaluation" / folder)
             units = [u for u in self.parameters.units() if u.part in self.worlds]

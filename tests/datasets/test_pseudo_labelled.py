@@ -166,7 +166,7 @@ def test_a_label_that_went_away_is_named(tmp_path):
     miniature(tmp_path)
     dataset = joined(tmp_path)
     write_store(tmp_path / "store", ["photos/other.png"])
-    dataset._store._index = None  # as in a worker, which reads the index again
+    dataset.store._index = None  # as in a worker, which reads the index again
     with pytest.raises(ValueError, match=r"photos/a/b\.png: no label in .*store any more"):
         _ = dataset[0]
 
