@@ -122,7 +122,7 @@ def batches(
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """`batch` with its maps on the device; which samples are labelled stays with the host."""
     placed: dict[str, Any] = dict(batch)
-    for name in ("image", "target", "valid", "far", "K"):
+    for name in ("image", "target", "valid", "far", "confidence", "K"):
         if name in placed:
             placed[name] = placed[name].to(device, non_blocking=True)
     if "views" in batch:
@@ -212,6 +212,8 @@ def _collate(drawn: Sequence[_Drawn | _Broken]) -> Batch | _Broken:
         batch["valid"] = torch.stack([s.valid for s in samples if s.valid is not None])
         batch["far"] = torch.stack([_far(sample) for sample in samples])
         batch["labelled"] = torch.tensor([not sample.pseudo_label for sample in samples])
+        if any(sample.confidence is not None for sample in samples):
+            batch["confidence"] = torch.stack([_confidence(sample) for sample in samples])
     return batch
 
 
@@ -256,6 +258,12 @@ def _far(sample: Sample) -> Tensor:
     if sample.far is not None:
         return sample.far
     return torch.zeros(sample.image.shape[1:], dtype=torch.bool)
+
+
+def _confidence(sample: Sample) -> Tensor:
+    if sample.confidence is not None:
+        return sample.confidence
+    return torch.ones(sample.image.shape[1:])
 
 
 def _start_worker(_worker: int) -> None:

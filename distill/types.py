@@ -87,7 +87,8 @@ class Batch(TypedDict):
     """Samples of one size, stacked; what an objective receives.
 
     `target`, `valid` and `far` are absent when no sample is labelled; `far` is all False where a
-    data set does not mark the sky. `space` and `key` have one entry per sample. `labelled` is True
+    data set does not mark the sky. `confidence` is absent when no sample has one, and 1 for those
+    that have none. `space` and `key` have one entry per sample. `labelled` is True
     for samples with rendered or measured truth and False for pseudo-labels. `seed` is for what is
     drawn for the batch as a whole (CutMix). `set_aside` names samples that could not be read and
     why; others stand in their place. `K` is there when every sample has one, `views` when they have
@@ -100,6 +101,7 @@ class Batch(TypedDict):
     target: NotRequired[Float[Tensor, "b h w"]]
     valid: NotRequired[Bool[Tensor, "b h w"]]
     far: NotRequired[Bool[Tensor, "b h w"]]
+    confidence: NotRequired[Float[Tensor, "b h w"]]
     labelled: NotRequired[Bool[Tensor, " b"]]
     seed: NotRequired[int]
     set_aside: NotRequired[dict[str, str]]

@@ -1,9 +1,12 @@
 """Students: small networks that learn from a teacher's labels. V1, V2: Yang et al. 2024a, b.
 
 `held_out` is a folder of images with depth (`rgb/`, `depth/`, as the benchmark `rgb-depth`) on
-which a run is watched; `perturb=none` switches colour, blur and CutMix off.
+which a run is watched; `perturb=none` switches colour, blur and CutMix off. Labels that have
+a confidence can be chosen by it, images with `where=`, pixels with `min_confidence=`, and with
+`weighted=true` each pixel counts as much as it is sure.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +43,9 @@ FEATURE_V2 = Term("feature", 1.0, partial(feature_alignment, tolerance=0.15))  #
 TERMS_V1 = (Term("affine", 1 / 3, partial(affine_invariant, trim=0.1)),)  # V1 section 3.3
 LABELLED_V1 = (Term("labelled", 1 / 3, affine_invariant),)
 Perturb = Annotated[bool | None, "V1 section 3.2; not necessary for S and B: V2 issue 207"]
+MinConfidence = Annotated[float, "our own; pixels less sure than this are not learned from"]
+Weighted = Annotated[bool, "our own; pixels weigh as they are sure"]
+Where = Annotated[str | None, "our own; labels to learn from, such as confidence > 0.8"]
 FEATURE_V1 = Term("feature", 1 / 3, partial(feature_alignment, tolerance=0.15))
 
 
@@ -51,6 +57,9 @@ def vits(
     dinov2: Annotated[str, "V2 section 5.1"] = "facebook/dinov2-small",
     perturb: Perturb = True,
     held_out: Path | None = None,
+    where: Where = None,
+    min_confidence: MinConfidence = 0.0,
+    weighted: Weighted = False,
 ) -> TrainJob:
     """Depth Anything V2's student S on pseudo-labels alone. `data` is what was labelled.
 
@@ -59,7 +68,8 @@ def vits(
 
     distill run recipes.student:vits --data photos --out runs/student
     """
-    return _v2("vits", dinov2, data, labels, matching, perturb, held_out)
+    chosen = partial(_pseudo_labelled, data, labels, matching, where, perturb)
+    return _v2("vits", dinov2, chosen, perturb, held_out, min_confidence, weighted)
 
 
 def vitb(
@@ -70,12 +80,16 @@ def vitb(
     dinov2: str = "facebook/dinov2-base",
     perturb: Perturb = True,
     held_out: Path | None = None,
+    where: Where = None,
+    min_confidence: MinConfidence = 0.0,
+    weighted: Weighted = False,
 ) -> TrainJob:
     """Depth Anything V2's student B.
 
     distill run recipes.student:vitb --data photos --out runs/student_b
     """
-    return _v2("vitb", dinov2, data, labels, matching, perturb, held_out)
+    chosen = partial(_pseudo_labelled, data, labels, matching, where, perturb)
+    return _v2("vitb", dinov2, chosen, perturb, held_out, min_confidence, weighted)
 
 
 def vitl(
@@ -86,12 +100,16 @@ def vitl(
     dinov2: str = "facebook/dinov2-large",
     perturb: Perturb = True,
     held_out: Path | None = None,
+    where: Where = None,
+    min_confidence: MinConfidence = 0.0,
+    weighted: Weighted = False,
 ) -> TrainJob:
     """Depth Anything V2's student L.
 
     distill run recipes.student:vitl --data photos --out runs/student_l
     """
-    return _v2("vitl", dinov2, data, labels, matching, perturb, held_out)
+    chosen = partial(_pseudo_labelled, data, labels, matching, where, perturb)
+    return _v2("vitl", dinov2, chosen, perturb, held_out, min_confidence, weighted)
 
 
 def v1_vits(
@@ -134,11 +152,11 @@ def v1_vits(
 def _v2(
     size: str,
     dinov2: str,
-    images: Path | str,
-    labels: Path,
-    matching: bool,
+    draw: Callable[..., Batches],
     perturb: bool | None,
     held_out: Path | None,
+    min_confidence: float,
+    weighted: bool,
 ) -> TrainJob:
     student = partial(depth_anything, size, encoder=dinov2)
     watched = HeldOut(open=partial(RgbDepthFolder, held_out, name="held_out")) if held_out else None
@@ -150,8 +168,10 @@ def _v2(
             perturb=cutmix if perturb else None,
             feature=FEATURE_V2,
             frozen=partial(FrozenDinov2, dinov2),
+            min_confidence=min_confidence,
+            weighted=weighted,
         ),
-        batches=partial(_pseudo_labelled, images, labels, matching, perturb),
+        batches=draw,
         validation=watched,
         pictures=partial(pictures, watched) if watched else None,
         batch_size=192,  # V2 section 7.1
@@ -162,11 +182,16 @@ def _v2(
 
 
 def _pseudo_labelled(
-    images: Path | str, labels: Path, matching: bool, perturb: bool | None, **where: Any
+    images: Path | str,
+    labels: Path,
+    matching: bool,
+    where: str | None,
+    perturb: bool | None,
+    **place: Any,
 ) -> Batches:
-    labelled = PseudoLabelled(open_photographs(images), labels, partial=matching)
+    labelled = PseudoLabelled(open_photographs(images), labels, partial=matching, where=where)
     mixture = Mixture([(labelled, None)])
-    return batches(mixture, transform=_perturbed if perturb else _cropped, **where)
+    return batches(mixture, transform=_perturbed if perturb else _cropped, **place)
 
 
 def _joint(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.loading import Mixture, batches
+from distill.loading import Mixture, batches, on_device
 from distill.types import Sample, Space, View
 
 
@@ -168,6 +168,29 @@ def test_a_batch_says_what_its_samples_are(two):
     assert batch["target"][:, 0, 0].tolist() == [int(key[2:]) for key in batch["key"]]
     assert batch["valid"].all()
     assert not batch["far"].any()
+
+
+class Sure(Numbers):
+    """Each label is as sure as its number says."""
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return replace(sample, confidence=torch.full((self.side, self.side), index / 10))
+
+
+def test_confidence_is_stacked_where_some_sample_has_one_and_truth_is_sure(two):
+    assert all("confidence" not in batch for batch in drawn(two, 2))
+    labels = Sure("b", 6, label="pseudo")
+    mixture = Mixture([(Numbers("a", 3), 1), (labels, 1)])
+    for batch in drawn(mixture, 2):
+        if not any(key.startswith("b/") for key in batch["key"]):
+            assert "confidence" not in batch
+            continue
+        expected = [int(key[2:]) / 10 if key.startswith("b/") else 1.0 for key in batch["key"]]
+        assert batch["confidence"].shape == batch["target"].shape
+        torch.testing.assert_close(batch["confidence"][:, 0, 0], torch.tensor(expected))
+        placed = on_device(batch, torch.device("meta"))
+        assert placed["confidence"].device.type == "meta"
 
 
 class Seen(Numbers):

@@ -53,7 +53,7 @@ def test_published_numbers():
 def test_labels_may_be_of_other_images_too(name: str, monkeypatch: pytest.MonkeyPatch):
     opened: list[Any] = []
 
-    def stop(*_: Any, partial: bool) -> None:
+    def stop(*_: Any, partial: bool, where: str | None = None) -> None:
         opened.append(partial)
         raise FileNotFoundError
 

@@ -13,6 +13,7 @@ def gradient_matching(
     valid: Bool[Tensor, "b h w"],
     *,
     scales: int = 4,
+    weight: Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, " b"]:
     """Multi-scale gradient difference, per sample. Li & Snavely 2018; Ranftl et al. 2020, eq. 11.
 
@@ -21,10 +22,12 @@ def gradient_matching(
         target: disparity up to a positive scale and a shift.
         valid: pixels that count; a difference counts where both of its pixels do.
         scales: pyramid levels; level k keeps every 2**k-th pixel.
+        weight: of each pixel, >= 0, such as confidence; a difference has the smaller of its two.
 
     Returns:
         Sum over scales of the absolute differences over valid pairs, divided by that scale's valid
-        pixels; 0 with a gradient of 0 where the sample does not have `masked.enough`.
+        pixels or their weight; 0 with a gradient of 0 where the sample does not have
+        `masked.enough`, or nothing has a weight.
 
     Raises:
         ValueError: `scales` < 1.
@@ -33,17 +36,31 @@ def gradient_matching(
         raise ValueError(f"gradient_matching: scales is {scales}; it must be at least 1")
     difference, counted = alignment.normalised_difference(pred, target, valid)
     strides = [2**level for level in range(scales)]
-    levels = [_level(difference[:, ::k, ::k], counted[:, ::k, ::k]) for k in strides]
+    weight = None if weight is None else masked.fill(weight, counted)
+    levels = [
+        _level(
+            difference[:, ::k, ::k],
+            counted[:, ::k, ::k],
+            None if weight is None else weight[:, ::k, ::k],
+        )
+        for k in strides
+    ]
     return torch.stack(levels).sum(dim=0)
 
 
-def _level(difference: Tensor, valid: Tensor) -> Tensor:
+def _level(difference: Tensor, valid: Tensor, weight: Tensor | None) -> Tensor:
     across = (difference[:, :, 1:] - difference[:, :, :-1]).abs()
     down = (difference[:, 1:] - difference[:, :-1]).abs()
+    if weight is not None:
+        across = across * torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
+        down = down * torch.minimum(weight[:, 1:], weight[:, :-1])
     total = _sum(across, valid[:, :, 1:] & valid[:, :, :-1]) + _sum(
         down, valid[:, 1:] & valid[:, :-1]
     )
-    return total / masked.count(valid).clamp(min=1)
+    if weight is None:
+        return total / masked.count(valid).clamp(min=1)
+    whole = _sum(weight, valid)
+    return total / torch.where(whole > 0, whole, 1.0)
 
 
 def _sum(values: Tensor, valid: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Learning from pseudo-labels, alone (Depth Anything V2) or beside truth (V1)."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,9 +32,13 @@ class Distillation(nn.Module):
         perturb: `perturb.cutmix`.
         feature: a loss of (student's tokens, frozen tokens) on pseudo-labelled samples.
         frozen: builds the encoder that `feature` compares with; it sees the student's tensor.
+        min_confidence: pixels of pseudo-labels that are less sure are not learned from.
+        weighted: pixels of pseudo-labels weigh in `terms` as they are sure (`weight=` of a loss).
 
     Raises:
-        ValueError: no terms, two of one name, or one of `feature` and `frozen` without the other.
+        ValueError: no terms, two of one name, one of `feature` and `frozen` without the other,
+            `min_confidence` outside [0, 1], or a loss that cannot be `weighted`. Later, of a batch:
+            confidence is asked for and the labels have none.
     """
 
     def __init__(
@@ -45,12 +50,16 @@ class Distillation(nn.Module):
         perturb: Callable[[Tensor, torch.Generator], CutMix] | None = None,
         feature: Term | None = None,
         frozen: Callable[[], nn.Module] | None = None,
+        min_confidence: float = 0.0,
+        weighted: bool = False,
     ) -> None:
         super().__init__()
         if (feature is None) != (frozen is None):
             raise ValueError("feature and frozen go together: give the term and its encoder")
         self.pseudo_terms, self.labelled_terms = tuple(terms), tuple(labelled_terms)
         self.feature, self.perturb = feature, perturb
+        self.min_confidence, self.weighted = min_confidence, weighted
+        _check_confidence(min_confidence, self.pseudo_terms if weighted else ())
         self.terms = (*terms, *labelled_terms, *([feature] if feature else []))
         check_names(self.terms)
         self.student: Student = student()
@@ -115,6 +124,9 @@ class Distillation(nn.Module):
         image, space = batch["image"], self.student.space
         target, valid = targets(batch, space)
         pseudo, labelled = self._parts(batch)
+        sure = self._confidence(batch, pseudo)
+        if sure is not None:
+            valid[pseudo] &= (sure >= self.min_confidence) & (sure > 0)
         inside = torch.zeros_like(valid[pseudo])
         if self.perturb is not None and len(pseudo) > 0:
             assert "seed" in batch, "CutMix draws its boxes from the batch's seed"
@@ -123,10 +135,25 @@ class Distillation(nn.Module):
             image = image.index_copy(0, pseudo, mixed.image)
             for map_ in (target, valid):
                 map_[pseudo] = torch.where(inside, map_[pseudo][mixed.partner], map_[pseudo])
+            if sure is not None:
+                sure = torch.where(inside, sure[mixed.partner], sure)
         regions = [_region(target[pseudo], valid[pseudo], of, space) for of in (inside, ~inside)]
         keep = usable(target[labelled], valid[labelled], space)
         valid[labelled] &= keep[:, None, None]
-        return _View(image, target, valid, pseudo, labelled, keep, regions)
+        weight = sure if self.weighted else None
+        return _View(image, target, valid, pseudo, labelled, keep, regions, weight)
+
+    def _confidence(self, batch: Batch, pseudo: Tensor) -> Float[Tensor, "p h w"] | None:
+        """Of the pseudo-labels, where it is used."""
+        if not (self.weighted or self.min_confidence) or not len(pseudo):
+            return None
+        if "confidence" not in batch:
+            raise ValueError(
+                f"{batch['key'][int(pseudo[0])]}: its label has no confidence to choose or weigh "
+                "pixels by; label with a strategy that compares (recipes.labels:flip, :council), "
+                "or learn with min_confidence=0 and weighted=False"
+            )
+        return batch["confidence"][pseudo]
 
     def _parts(self, batch: Batch) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " l"]]:
         """Indices of pseudo-labelled and of labelled samples, on the images' device."""
@@ -166,6 +193,7 @@ class _View:
     labelled: Int64[Tensor, " l"]
     keep: Bool[Tensor, " l"]
     regions: Sequence[_Region]
+    weight: Float[Tensor, "p h w"] | None
 
 
 def _region(
@@ -183,11 +211,22 @@ def _region(
 def _over_regions(term: Term, pred: Float[Tensor, "p h w"], view: _View) -> Float[Tensor, " p"]:
     """The mean of the regions' losses, weighted by area; V1 section 3.2."""
     target = view.target[view.pseudo]
-    losses = [term.loss(pred, target, region.valid) for region in view.regions]
+    if view.weight is None:
+        losses = [term.loss(pred, target, region.valid) for region in view.regions]
+    else:
+        losses = [term.loss(pred, target, r.valid, weight=view.weight) for r in view.regions]
     weights = [region.weight for region in view.regions]
     total = torch.stack(weights).sum(0)
     summed = torch.stack([loss * weight for loss, weight in zip(losses, weights, strict=True)])
     return summed.sum(0) / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def _check_confidence(least: float, weighted: Sequence[Term]) -> None:
+    if not 0 <= least <= 1:
+        raise ValueError(f"min_confidence is {least}; it must lie in [0, 1]")
+    for term in weighted:
+        if "weight" not in inspect.signature(term.loss).parameters:
+            raise ValueError(f"term {term.name}: its loss takes no weight; learn unweighted")
 
 
 def _projection(student: Student, frozen: nn.Module) -> nn.Module:

@@ -101,6 +101,57 @@ def test_constant_target_has_no_loss_and_no_gradient():
     assert (gradient == 0).all()
 
 
+def falling(maps):
+    """Weights 1, 1/2, 1/3, ... of the pixels of each sample, on any device."""
+    count = maps.shape[1] * maps.shape[2]
+    return 1 / torch.arange(1, count + 1, device=maps.device).view(1, *maps.shape[1:]).expand(
+        len(maps), -1, -1
+    )
+
+
+def weighted(pred, target, valid, *, trim=0.0):
+    weight = torch.where(valid, falling(target), torch.nan)  # nothing is known of the others
+    return affine_invariant(pred, target, valid, trim=trim, weight=weight)
+
+
+@pytest.mark.parametrize("trim", [0.0, 0.2])
+def test_contract_weighted(trim):
+    residuals = [0.353535, 0.454545, 0, 0.656566, 0.151515] * 3
+    rows = [
+        (r, 1 / (n + 1)) for n, r in enumerate(residuals) if not (trim and n % 5 == 3)
+    ]  # the fourth column is the largest
+    value = sum(r * w for r, w in rows) / sum(w for _, w in rows)
+    check_loss(partial(weighted, trim=trim), invariances=[affine], example=(PRED, TARGET, value))
+
+
+def test_equal_weights_are_none_and_no_weight_is_no_loss():
+    pred, target, chance = torch.rand(3, 2, 9, 11, generator=torch.Generator().manual_seed(0))
+    valid = chance > 0.2
+    plain = affine_invariant(pred, target, valid, trim=0.1)
+    even = affine_invariant(pred, target, valid, trim=0.1, weight=torch.full_like(pred, 0.3))
+    torch.testing.assert_close(even, plain)
+    pred.requires_grad_()
+    none = affine_invariant(pred, target, valid, trim=0.1, weight=torch.zeros_like(target))
+    (gradient,) = torch.autograd.grad(none.sum(), pred)
+    assert none.tolist() == [0, 0]
+    assert (gradient == 0).all()
+
+
+def test_what_is_trimmed_does_not_depend_on_the_weights():
+    """The largest difference goes, be its weight 0 or all there is beside another."""
+    target = torch.tensor([-1.0] * 10 + [0.0] + [1.0] * 10).view(1, 1, 21)
+    pred = target.clone()
+    pred[..., [0, 20]] += torch.tensor([0.25, 0.5])
+    valid = torch.ones_like(pred, dtype=torch.bool)
+    for heavy in (0.0, 100.0):
+        weight = torch.ones_like(pred)
+        weight[..., 20] = heavy
+        value = affine_invariant(pred, target, valid, trim=0.05, weight=weight)
+        assert value.item() == pytest.approx(
+            affine_invariant(pred, target, valid, trim=0.05).item(), rel=1e-5
+        )
+
+
 @pytest.mark.parametrize("trim", [-0.1, 1.0])
 def test_trim_out_of_bounds_is_refused(trim):
     maps = torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(0))

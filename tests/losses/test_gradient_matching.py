@@ -21,6 +21,36 @@ def test_contract():
     )
 
 
+def weighted(pred, target, valid):
+    """Columns of weight 1, 1/2, 1/3, ...; nothing is known where not valid."""
+    column = 1 / torch.arange(1, pred.shape[2] + 1, device=pred.device)
+    weight = torch.where(valid, column.expand_as(target), torch.nan)
+    return gradient_matching(pred, target, valid, weight=weight)
+
+
+def test_contract_weighted():
+    # weights 1 1/2 1/3 1/4 a row. Across, each pair with the smaller: 3/4 + 3/4 + (3/2 + 1 + 3/4);
+    # down, by column: 3 at 1/2 and 6 at 1/4, over 3 * 25/12; level 1 and on have no difference
+    across, down = 0.75 + 0.75 + (1.5 + 1 + 0.75), 3 / 2 + 6 / 4
+    check_loss(
+        weighted,
+        invariances=[lambda pred: 3 * pred + 7],
+        example=(PRED, TARGET, (across + down) / 6.25),
+    )
+
+
+def test_equal_weights_are_none_and_no_weight_is_no_loss():
+    pred, target, chance = torch.rand(3, 2, 9, 11, generator=torch.Generator().manual_seed(0))
+    valid = chance > 0.2
+    even = gradient_matching(pred, target, valid, weight=torch.full_like(pred, 0.3))
+    torch.testing.assert_close(even, gradient_matching(pred, target, valid))
+    pred.requires_grad_()
+    none = gradient_matching(pred, target, valid, weight=torch.zeros_like(target))
+    (gradient,) = torch.autograd.grad(none.sum(), pred)
+    assert none.tolist() == [0, 0]
+    assert (gradient == 0).all()
+
+
 def test_vector_on_given_differences(monkeypatch):
     # test vector T4
     i, j = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")

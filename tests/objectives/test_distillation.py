@@ -236,6 +236,97 @@ def test_names_are_checked_over_all_parts():
         Distillation(student, [AFFINE], labelled_terms=[AFFINE])
 
 
+def sure(size: int = 4) -> Any:
+    """A batch whose confidence grows from 0 on the left to 1 on the right, in steps of 1/15."""
+    made = batch(size)
+    made["confidence"] = torch.linspace(0, 1, 16).expand(size, 16, 16).clone()
+    return made
+
+
+def test_confidence_means_nothing_unless_asked_for():
+    objective = Distillation(student, [AFFINE, GRADIENT], perturb=partial(cutmix, p=1.0))
+    for name, value in objective(batch()).items():
+        assert torch.equal(objective(sure())[name], value)
+
+
+def test_pixels_of_little_confidence_are_not_learned_from():
+    objective = Distillation(student, [AFFINE, GRADIENT], min_confidence=0.5)
+    plain = Distillation(student, [AFFINE, GRADIENT])
+    plain.load_state_dict(objective.state_dict())
+    made, cut = sure(), sure()
+    cut["valid"][:, :, :8] = False
+    expected = plain(cut)
+    made["target"][:, :, :8] = 1e6
+    for name in ("affine", "gradient"):
+        torch.testing.assert_close(objective(made)[name], expected[name])
+
+
+def test_a_sample_with_too_little_confidence_leaves_the_mean():
+    objective = Distillation(student, [AFFINE], min_confidence=0.5)
+    made = sure(3)
+    made["confidence"][1] = 0.4
+    assert objective.counts(made)["pseudo"] == 2
+    alone = {**made, "confidence": made["confidence"][:1]}
+    for name in ("image", "target", "valid", "labelled"):
+        alone[name] = made[name][:1]
+    alone["key"], alone["space"] = made["key"][:1], made["space"][:1]
+    share = objective(alone)["affine"] / 2
+    assert 0 < share < objective(made)["affine"]
+
+
+def test_confidence_as_weight_follows_the_box():
+    mask = torch.zeros(2, 16, 16, dtype=torch.bool)
+    mask[0, 4:12, 4:12] = True
+    objective = Distillation(student, [AFFINE], perturb=boxes(mask), weighted=True)
+    made = sure(2)
+    made["confidence"][1] = made["confidence"][1].T.clone() * 0.5 + 0.25
+    weight = made["confidence"].clone()
+    weight[0, 4:12, 4:12] = weight[1, 4:12, 4:12]
+    valid = weight > 0
+    image = made["image"].clone()
+    image[0, :, 4:12, 4:12] = made["image"][1, :, 4:12, 4:12]
+    pred = objective.student(image)
+    inside = AFFINE.loss(pred[:1], made["target"][1:], mask[:1] & valid[:1], weight=weight[:1])
+    outside = AFFINE.loss(pred[:1], made["target"][:1], ~mask[:1] & valid[:1], weight=weight[:1])
+    second = AFFINE.loss(pred[1:], made["target"][1:], valid[1:], weight=weight[1:])
+    expected = (inside / 4 + 3 * outside / 4 + second) / 2
+    torch.testing.assert_close(objective(made)["affine"], expected[0].detach())
+
+
+def test_equal_confidence_weighs_like_none():
+    objective = Distillation(student, [AFFINE, GRADIENT], perturb=cutmix, weighted=True)
+    plain = Distillation(student, [AFFINE, GRADIENT], perturb=cutmix)
+    plain.load_state_dict(objective.state_dict())
+    made = sure()
+    made["confidence"] = torch.full_like(made["confidence"], 0.6)
+    for name, value in plain(made).items():
+        torch.testing.assert_close(objective(made)[name], value)
+
+
+def test_truth_is_never_doubted():
+    parts = {"labelled_terms": [Term("labelled", 1.0, affine_invariant)]}
+    objective = Distillation(student, [AFFINE], weighted=True, min_confidence=0.9, **parts)
+    made = batch(3, labelled=3)
+    assert objective(made)["labelled"] > 0, "no confidence is needed where nothing is a label"
+    made["confidence"] = torch.zeros(3, 16, 16)
+    assert objective.counts(made)["labelled"] == 3
+
+
+def test_what_confidence_needs_is_said():
+    for given in ({"weighted": True}, {"min_confidence": 0.5}):
+        objective = Distillation(student, [AFFINE], **given)
+        with pytest.raises(ValueError, match="photos/0: its label has no confidence"):
+            objective(batch())
+    with pytest.raises(ValueError, match=r"min_confidence is 1\.5; it must lie in"):
+        Distillation(student, [AFFINE], min_confidence=1.5)
+
+    def silent(pred: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        return affine_invariant(pred, target, valid)
+
+    with pytest.raises(ValueError, match="term silent: its loss takes no weight"):
+        Distillation(student, [Term("silent", 1.0, silent)], weighted=True)
+
+
 def test_shares_of_an_update_add_up_to_its_mean():
     objective = Distillation(student, [AFFINE], perturb=cutmix, feature=FEATURE, frozen=Frozen)
     halves = [batch(3, seed=1), batch(5, seed=2)]
