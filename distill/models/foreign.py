@@ -1,11 +1,10 @@
 """Any depth model of transformers as a teacher or a rival, its `Space` declared.
 
-What it predicts is what `transformers.pipeline("depth-estimation")` predicts, pixel by pixel.
+In float32 it predicts what `transformers.pipeline("depth-estimation")` predicts, pixel by pixel.
 """
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +13,22 @@ from typing import Any, cast
 import torch
 from huggingface_hub import metadata_load
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoModelForDepthEstimation,
+    DepthAnythingForDepthEstimation,
     PretrainedConfig,
 )
+from transformers.modeling_outputs import DepthEstimatorOutput
 from transformers.utils.hub import cached_file
 
+from distill.datasets.images import read_pil, read_sized
+from distill.models.frozen import FrozenDepthAnything, freezable
+from distill.models.inference import Inference
+from distill.models.preparing import reduced_size, upright, workable
 from distill.models.weights import load_strictly
 from distill.types import Prediction, Space
 
@@ -33,7 +38,6 @@ _SPACES = {
     "glpn": Space.METRIC_DEPTH,
     "depth_pro": Space.METRIC_DEPTH,
 }
-_SMALLEST_SIDE = 8  # pixels; ZoeDepth pads by reflection, which needs more pixels than it pads
 _TOGETHER = 8  # images of one prepared size that `predict` runs at once
 
 
@@ -47,12 +51,29 @@ class DepthPredictor:
     """
 
     def __init__(
-        self, name: str, model: nn.Module, processor: Any, space: Space, dtype: torch.dtype
+        self,
+        name: str,
+        model: nn.Module,
+        processor: Any,
+        space: Space,
+        dtype: torch.dtype,
+        *,
+        compiled: bool = False,
+        reduced: bool = False,
     ) -> None:
         self.name, self.space, self._dtype = name, space, dtype
-        self._model, self._processor = model, processor
+        self._processor, self._compiled, self._reduced = processor, compiled, reduced
         self._config = cast(PretrainedConfig, model.config)
         self.device = next(model.parameters()).device
+        self._model: nn.Module | Inference = model
+        if dtype != torch.float32 and freezable(model):
+            frozen = FrozenDepthAnything(cast(DepthAnythingForDepthEstimation, model), dtype)
+            self._model = Inference(frozen.eval(), compiled=compiled)
+        elif compiled:
+            raise ValueError(
+                f"{name}: only Depth Anything in bfloat16 is compiled, and this is "
+                f"{self._config.model_type} in {dtype}; leave `compiled` out"
+            )
 
     @cached_property
     def sha256(self) -> str:
@@ -68,8 +89,18 @@ class DepthPredictor:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What `prepare` does, as plain JSON: the settings of the image processor."""
-        return json.loads(self._processor.to_json_string())
+        """What `prepare` does, as plain JSON: the settings of the image processor.
+
+        `decoding` is there if `prepare_encoded` does something else.
+        """
+        settings = json.loads(self._processor.to_json_string())
+        return settings | ({"decoding": "reduced, OpenCV bicubic"} if self._reduced else {})
+
+    @property
+    def inference(self) -> dict[str, Any]:
+        """How `predict_network` computes, as plain JSON; values depend on it in their last bits."""
+        frozen = isinstance(self._model, Inference)
+        return {"network": "frozen" if frozen else "transformers", "compiled": self._compiled}
 
     def prepare(self, image: Image.Image) -> Float[Tensor, "3 h w"]:
         """The network's input for the whole image and nothing but it (ZoeDepth's border left out).
@@ -77,7 +108,26 @@ class DepthPredictor:
         Images of one size have inputs of one size, so that they can be stacked.
         """
         # every processor has do_pad; ZoeDepth's mirrors a border that the pipeline cuts off again
-        return self._pixels(self._workable(_upright(image)), do_pad=False)
+        return self._pixels(workable(upright(image), self._processor), do_pad=False)
+
+    def prepare_encoded(
+        self, data: bytes, *, name: str | None = None
+    ) -> tuple[Float[Tensor, "3 h w"], tuple[int, int]]:
+        """The network's input for an image file, and the image's own (height, width), upright.
+
+        What `prepare` makes of the whole image; if `reduced`, and it is a JPEG of at least twice
+        the network's size: decoded at a fraction of its size, the rest as the official code has it.
+
+        Raises:
+            ValueError: see `datasets.images.read_pil`; `name` is what it calls the file.
+        """
+        size = reduced_size(data, self._processor) if self._reduced else None
+        if size is None:
+            image = read_pil(data, name=name)
+            return self.prepare(image), _size(image)
+        pixels, whole = read_sized(data, *size, name=name)
+        given = {"do_resize": False, "do_rescale": False, "do_pad": False}
+        return self._pixels(pixels, **given), whole
 
     def predict_network(self, pixel_values: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
         """Values in `space` at the network's size; they cover the whole image."""
@@ -96,9 +146,9 @@ class DepthPredictor:
         move the last bits. Images too small or too narrow for the processor, on which the pipeline
         fails, are enlarged first and their maps reduced after.
         """
-        upright = [_upright(image) for image in images]
-        workable = [self._workable(image) for image in upright]
-        pixels = [self._pixels(image) for image in workable]
+        whole = [upright(image) for image in images]
+        taken = [workable(image, self._processor) for image in whole]
+        pixels = [self._pixels(image) for image in taken]
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, value in enumerate(pixels):
             groups.setdefault(tuple(value.shape), []).append(index)
@@ -108,16 +158,18 @@ class DepthPredictor:
                 chunk = group[start : start + _TOGETHER]
                 # unlike stack, cat keeps the memory format, on which the last bits depend
                 outputs = self._run(torch.cat([pixels[index][None] for index in chunk]))
-                sizes = [_size(workable[index]) for index in chunk]
+                sizes = [_size(taken[index]) for index in chunk]
                 found = self._processor.post_process_depth_estimation(outputs, sizes)
                 for index, entry, size in zip(chunk, found, sizes, strict=True):
                     values = entry["predicted_depth"].view(size)
-                    maps[index] = _resized(values, _size(upright[index]))
+                    maps[index] = _resized(values, _size(whole[index]))
         return [Prediction(values=maps[i].cpu(), space=self.space) for i in range(len(images))]
 
     @torch.no_grad()
     def _run(self, pixel_values: Tensor) -> Any:
         """The model's outputs, the depth in float32."""
+        if isinstance(self._model, Inference):
+            return DepthEstimatorOutput(predicted_depth=self._model(pixel_values))
         low = self._dtype != torch.float32
         dtype = self._dtype if low else None
         with torch.autocast(self.device.type, dtype=dtype, enabled=low):
@@ -127,20 +179,8 @@ class DepthPredictor:
                 outputs[name] = outputs[name].float()
         return outputs
 
-    def _pixels(self, image: Image.Image, **settings: Any) -> Float[Tensor, "3 h w"]:
+    def _pixels(self, image: Image.Image | Tensor, **settings: Any) -> Float[Tensor, "3 h w"]:
         return self._processor(images=image, return_tensors="pt", **settings)["pixel_values"][0]
-
-    def _workable(self, image: Image.Image) -> Image.Image:
-        """`image`, enlarged where the processor would round a side to nothing or cannot pad."""
-        least = _SMALLEST_SIDE
-        if getattr(self._processor, "keep_aspect_ratio", False):
-            target, multiple = self._processor.size, self._processor.ensure_multiple_of
-            scales = target["height"] / image.height, target["width"] / image.width
-            scale = min(scales, key=lambda s: abs(1 - s))  # the processors' choice
-            if min(image.size) * scale <= multiple / 2:
-                least = max(least, math.ceil(multiple / scale))
-        size = max(image.width, least), max(image.height, least)
-        return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
 def load_predictor(
@@ -149,6 +189,8 @@ def load_predictor(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     space: Space | None = None,
+    compiled: bool = False,
+    reduced: bool = False,
 ) -> DepthPredictor:
     """Load a depth model of transformers: hub id, or directory such as `model/` of a run.
 
@@ -157,13 +199,17 @@ def load_predictor(
     Args:
         model: hub id or directory.
         device: where it runs.
-        dtype: below float32 the network runs under autocast, its last convolution in float32.
+        dtype: below float32 a Depth Anything network has its weights in it and is laid out anew
+            (`frozen.py`), others run under autocast; the last convolution stays in float32.
         space: what its values mean; needed only where its kind of model does not tell.
+        compiled: torch compiles a Depth Anything network below float32, for each prepared size
+            anew (20 s for ViT-S on two cores), after which it is about a quarter faster.
+        reduced: `prepare_encoded` decodes large JPEGs at a fraction of their size.
 
     Raises:
         FileNotFoundError: neither here nor on the hub.
-        ValueError: a model that needs more than an image, one whose `Space` is not known, or
-            weights that do not fit.
+        ValueError: a model that needs more than an image, one whose `Space` is not known, weights
+            that do not fit, or `compiled` where that is not provided for.
     """
     try:
         if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
@@ -186,10 +232,12 @@ def load_predictor(
             "and `make student` write theirs to runs/teacher/model and runs/student/model"
         ) from error
     network = network.to(device).eval().requires_grad_(False)
-    if dtype != torch.float32:
+    if dtype != torch.float32 and not freezable(network):
         network = network.to(memory_format=torch.channels_last)
         _keep_last_convolution_in_float32(network)
-    return DepthPredictor(str(model), network, processor, meaning, dtype)
+    return DepthPredictor(
+        str(model), network, processor, meaning, dtype, compiled=compiled, reduced=reduced
+    )
 
 
 def _space(config: PretrainedConfig, model: str) -> Space:
@@ -231,10 +279,6 @@ def _keep_last_convolution_in_float32(network: nn.Module) -> None:
 def _size(image: Image.Image) -> tuple[int, int]:
     """Height and width."""
     return image.height, image.width
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
