@@ -4,6 +4,7 @@ A shard's index says the same of its own images, but only once it is committed. 
 what a process found in the shard that it stopped at, so that every other process stops, too.
 """
 
+import errno
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,25 @@ from pathlib import Path
 from distill import atomic
 from distill.labels.shards import committed, read_report
 from pseudo_labels.claims import Claims
+
+_NOT_THE_IMAGE = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EINTR),
+    *(errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.ENODEV, errno.ENXIO),
+}
+
+
+def is_of_the_image(error: Exception) -> bool:
+    """Whether an error in reading an image says something of this image, so that it is set aside.
+
+    A source that cannot be reached, a mount that is gone or a process without file descriptors
+    would be said of every image that comes next; such an error stops the job, which is resumed.
+    """
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return False
+    if isinstance(error, OSError):
+        return error.errno not in _NOT_THE_IMAGE
+    return isinstance(error, ValueError)
 
 
 def set_aside(
