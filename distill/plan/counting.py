@@ -8,15 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
-
-_CPU_ATTENTION = {  # torch counts the kernels of a GPU alone
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
-}
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +29,20 @@ class Cost:
     left: int
 
 
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+_CPU_ATTENTION = {  # torch knows the kernels of a GPU alone
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
 @contextlib.contextmanager
 def shadows() -> Iterator[None]:
     """Within it tensors have shapes, types and a device (the CPU), and no memory.
@@ -42,6 +51,16 @@ def shadows() -> Iterator[None]:
     works, which the meta device alone would not do.
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+
+
+@contextlib.contextmanager
+def building() -> Iterator[None]:
+    """Within it modules are built on the meta device, inside `shadows` too, for `shadow` to turn.
+
+    A shadow cannot be moved to another memory format, which networks do when they are built.
+    """
+    with unset_fake_temporarily(), torch.device("meta"):
         yield
 
 

@@ -50,12 +50,12 @@ H200 = Device(
     source="NVIDIA H200 data sheet (SXM, without sparsity)",
     points={
         "labelling": (
-            Point(flops=115.3e9, images_per_s=653.8, what="ViT-S at 518x518"),
-            Point(flops=1.268e12, images_per_s=138.2, what="ViT-L at 518x518"),
+            Point(flops=115.27e9, images_per_s=653.8, what="ViT-S at 518x518"),
+            Point(flops=1.3042e12, images_per_s=138.2, what="ViT-L at 518x518"),
         ),
         "training": (
-            Point(flops=460.2e9, images_per_s=279.8, what="student S at 518x518"),
-            Point(flops=5.05e12, images_per_s=57.0, what="student L at 518x518"),
+            Point(flops=455.88e9, images_per_s=279.8, what="student S at 518x518"),
+            Point(flops=5.0169e12, images_per_s=57.0, what="student L at 518x518"),
         ),
     },
 )
