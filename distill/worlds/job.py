@@ -106,7 +106,8 @@ class RenderJob:
             for folder in ("indoor", "street", "photos/unlabelled"):
                 (out / folder).mkdir(parents=True, exist_ok=True)
                 atomic.sweep(out / folder)
-                if not (card := out / folder / "README.md").is_file():
+                card = out / folder / "README.md"
+                if folder.split("/")[0] in self.worlds and not card.is_file():
                     atomic.write_text(card, _CARD)
             for folder in ("rgb", "depth"):
                 atomic.sweep(out / "photos" / "evaluation" / folder)
