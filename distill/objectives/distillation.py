@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from distill.objectives.features import projection, with_projection
 from distill.objectives.terms import Student, Term, check_names, report, share, targets, usable
 from distill.perturb import CutMix
 from distill.types import Batch, Space
@@ -64,7 +65,7 @@ class Distillation(nn.Module):
         check_names(self.terms)
         self.student: Student = student()
         self.frozen = frozen().eval().requires_grad_(False) if frozen else None
-        self.projection = _projection(self.student, self.frozen) if self.frozen else nn.Identity()
+        self.projection = projection(self.student, self.frozen) if self.frozen else nn.Identity()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """What is trained, by the name its learning rate goes by; a projection is as new as a head.
@@ -72,12 +73,7 @@ class Distillation(nn.Module):
         Raises:
             ValueError: a projection is needed and the student has no group "head".
         """
-        groups = {name: list(group) for name, group in self.student.parameter_groups().items()}
-        if extra := list(self.projection.parameters()):
-            if "head" not in groups:
-                raise ValueError(f"no group 'head' for the projection among {sorted(groups)}")
-            groups["head"] += extra
-        return groups
+        return with_projection(self.student.parameter_groups(), self.projection)
 
     def train(self, mode: bool = True) -> "Distillation":
         """As any module, but the frozen encoder stays as it is."""
@@ -227,20 +223,3 @@ def _check_confidence(least: float, weighted: Sequence[Term]) -> None:
     for term in weighted:
         if "weight" not in inspect.signature(term.loss).parameters:
             raise ValueError(f"term {term.name}: its loss takes no weight; learn unweighted")
-
-
-def _projection(student: Student, frozen: nn.Module) -> nn.Module:
-    """From the student's feature width to the frozen encoder's; nothing where they agree.
-
-    V1 issue 224: a linear layer on the student's side. The widths are asked of the networks.
-    """
-    image = torch.zeros(1, 3, *[4 * student.multiple] * 2)
-    with torch.no_grad():
-        ours, theirs = student.forward_features(image)[1], frozen(image)
-    if ours.shape[1] != theirs.shape[1]:
-        raise ValueError(
-            f"the student has {ours.shape[1]} tokens where the frozen encoder has "
-            f"{theirs.shape[1]}; both need the same patch size"
-        )
-    width, frozen_width = ours.shape[2], theirs.shape[2]
-    return nn.Linear(width, frozen_width) if width != frozen_width else nn.Identity()
