@@ -75,9 +75,9 @@ class Claims:
             return False
         except OSError as error:
             raise OSError(
-                f"{self._root}: this file system keeps no POSIX record locks ({error.strerror}), by "
-                "which processes agree who writes which shard; see pseudo_labels/claims.py for "
-                "those that do, or label into a local folder and copy the store"
+                f"{self._root}: this file system keeps no POSIX record locks ({error.strerror}), "
+                "by which processes agree who writes which shard; pseudo_labels/claims.py tells "
+                "which do. Or label into a local folder and copy the store"
             ) from error
         return True
 
@@ -112,9 +112,9 @@ def probe(root: Path, *, first: bool, meet: Callable[[], None]) -> None:
             alone = claims.take(_PROBE)
     if alone:
         raise ValueError(
-            f"{root}: the lock that the first process of this launch holds there does not keep this "
-            "one out; either the folder is not the same on all hosts (give one that they share), or "
-            "its file system does not honour POSIX locks between them (NFSv4 does, Lustre with the "
-            "mount option flock; not localflock, not s3fs)"
+            f"{root}: the lock that the first process of this launch holds there does not keep "
+            "this one out. Either the folder is not the same on all hosts: give one that they "
+            "share. Or its file system does not honour POSIX locks between them: NFSv4 does, and "
+            "Lustre with the mount option flock; localflock and s3fs do not"
         )
     meet()
