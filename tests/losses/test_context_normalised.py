@@ -29,7 +29,7 @@ def test_contract():
 
 def test_contract_of_the_hybrid():
     maps = torch.tensor([PRED]), torch.tensor([TARGET])
-    value = float(reference(*(m[0].numpy() for m in maps), (1, 2, 4)))
+    value = float(reference(maps[0][0].numpy(), maps[1][0].numpy(), (1, 2, 4)))
     check_loss(context_normalised, invariances=[affine], example=(PRED, TARGET, value))
 
 

@@ -304,8 +304,13 @@ def test_equal_confidence_weighs_like_none():
 
 
 def test_truth_is_never_doubted():
-    parts = {"labelled_terms": [Term("labelled", 1.0, affine_invariant)]}
-    objective = Distillation(student, [AFFINE], weighted=True, min_confidence=0.9, **parts)
+    objective = Distillation(
+        student,
+        [AFFINE],
+        labelled_terms=[Term("labelled", 1.0, affine_invariant)],
+        weighted=True,
+        min_confidence=0.9,
+    )
     made = batch(3, labelled=3)
     assert objective(made)["labelled"] > 0, "no confidence is needed where nothing is a label"
     made["confidence"] = torch.zeros(3, 16, 16)
@@ -313,7 +318,8 @@ def test_truth_is_never_doubted():
 
 
 def test_what_confidence_needs_is_said():
-    for given in ({"weighted": True}, {"min_confidence": 0.5}):
+    asked: tuple[dict[str, Any], ...] = ({"weighted": True}, {"min_confidence": 0.5})
+    for given in asked:
         objective = Distillation(student, [AFFINE], **given)
         with pytest.raises(ValueError, match="photos/0: its label has no confidence"):
             objective(batch())

@@ -184,7 +184,7 @@ def test_what_is_no_number_is_not_learned_from():
     terms = made(batch())
     terms["loss"].backward()
     assert all(torch.isfinite(value) for value in terms.values())
-    assert all(p.grad.isfinite().all() for p in made.student.parameters() if p.grad is not None)
+    assert all(p.grad.isfinite().all() for p in made.parameters() if p.grad is not None)
     blind = objective(teachers=[partial(Teacher, (0.0, 0.0, 0.0))], local=LOCAL)
     assert blind(batch())["loss"] == 0
 
@@ -204,6 +204,7 @@ def test_shares_of_an_update_add_up_to_its_mean():
 def test_teachers_and_encoder_never_move_and_are_not_saved():
     made = objective(local=LOCAL, feature=FEATURE, encoder=partial(Encoder, 12)).train()
     made(batch())["loss"].backward()
+    assert isinstance(made.student, nn.Module)
     assert made.student.training
     assert not any(module.training for module in made.frozen.modules())
     assert all(p.grad is None and not p.requires_grad for p in made.frozen.parameters())
@@ -232,6 +233,11 @@ def test_pictures_and_parts_must_fit():
     for side in (24, 40):
         with pytest.raises(ValueError, match=r"photos/0: .* multiple of 16, such as 32"):
             objective()(batch(side=side))
-    for wrong in ({"count": 0}, {"side": (0.8, 0.5)}, {"side": (0.5, 1.5)}):
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"count": 0},
+        {"side": (0.8, 0.5)},
+        {"side": (0.5, 1.5)},
+    )
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="give at least one part"):
             LocalCrops(term=SHARED, **wrong)
