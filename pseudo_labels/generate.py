@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from distill import atomic, job
+from distill import atomic, job, lineage
 from distill.labels.codec import Codec, JpegXl
 from distill.labels.meta import StoreMeta, TeacherMeta, hash_keys, read_meta
 from distill.labels.shards import committed, discard_shard, read_report
@@ -54,6 +54,9 @@ class LabelJob:
             default its share of the machine's cores.
         threads: of torch on the CPU, for each process; other counts may change last bits.
         dtype: of the teacher's arithmetic, "float32" or "bfloat16".
+        compiled: torch compiles the network, anew for each prepared size that it meets; see
+            `models.foreign.load_predictor`.
+        reduced: large JPEGs are decoded at a fraction of their size; the same.
         min_side: pixels; smaller images are quarantined.
         max_aspect: long to short side; longer strips are quarantined, they would need the memory
             of many images. KITTI's 3.3 passes.
@@ -61,7 +64,8 @@ class LabelJob:
         max_zeros: share of exact zeros in the labels so far, once there are 100 or all; more stops
             the job. Sky is 0, so a set of clouds needs more.
         retry_quarantined: a resumed job writes the shards with quarantined images again.
-        load: builds a predictor from a teacher's path or id, `device`, `dtype` and `space`.
+        load: builds a predictor from a teacher's path or id, `device`, `dtype`, `space`,
+            `compiled` and `reduced`.
 
     Raises:
         ValueError: a field outside its bounds.
@@ -77,6 +81,8 @@ class LabelJob:
     workers: int | None = None
     threads: int = 2
     dtype: str = "float32"
+    compiled: bool = False
+    reduced: bool = False
     min_side: int = 32
     max_aspect: float = 4.0
     max_quarantined: float = 0.1
@@ -153,8 +159,17 @@ class LabelJob:
         """The teachers on `device`, as this job loads them."""
         space = _SPACES[self.space] if self.space else None
         several = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
-        dtype = _DTYPES[self.dtype]
-        return [self.load(one, device=device, dtype=dtype, space=space) for one in several]
+        return [
+            self.load(
+                one,
+                device=device,
+                dtype=_DTYPES[self.dtype],
+                space=space,
+                compiled=self.compiled,
+                reduced=self.reduced,
+            )
+            for one in several
+        ]
 
     def _guards(self, meta: StoreMeta) -> Guards:
         return Guards(
@@ -184,6 +199,7 @@ class LabelJob:
                 "batch_size": self.batch_size,
                 "dtype": self.dtype,
                 "threads": self.threads,
+                "teachers": [teacher.inference for teacher in teachers],
                 "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
             },
             dataset=images.name,
@@ -213,6 +229,9 @@ def _told(teacher: Predictor) -> TeacherMeta:
         licence=teacher.licence,
         space=teacher.space.name,
         preprocessing=dict(teacher.preprocessing),
+        lineage=lineage.of_model(
+            teacher.name, sha256=teacher.sha256, licence=teacher.licence
+        ).as_json(),
     )
 
 

@@ -40,8 +40,19 @@ class Predictor(Protocol):
         """What `prepare` does, as plain JSON."""
         ...
 
+    @property
+    def inference(self) -> dict[str, Any]:
+        """How it computes, as far as the last bits of its values depend on it, as plain JSON."""
+        ...
+
     def prepare(self, image: Image.Image) -> Float[Tensor, "3 h w"]:
         """The network's input for an image of any size; called from many threads at once."""
+        ...
+
+    def prepare_encoded(
+        self, data: bytes, *, name: str | None = None
+    ) -> tuple[Float[Tensor, "3 h w"], tuple[int, int]]:
+        """The same for an image file, perhaps sooner; and the image's (height, width), upright."""
         ...
 
     def predict_network(self, pixels: Float[Tensor, "b 3 h w"], /) -> Float[Tensor, "b h w"]:
@@ -83,6 +94,17 @@ class Asker(Protocol):
 
     def ask(self, views: Sequence[Float[Tensor, "b 3 _ _"]]) -> Answer:
         """The answer to several images, whose views are stacked and lie on the teachers' device."""
+        ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """An `Asker` that makes its views of an image file faster than of the image in it."""
+
+    def views_encoded(
+        self, data: bytes, *, name: str
+    ) -> tuple[tuple[Float[Tensor, "3 _ _"], ...], tuple[int, int]]:
+        """Views as of `Asker.views`, and the image's (height, width), upright."""
         ...
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from distill.datasets.images import read_pil
+from distill.datasets.images import read_pil, read_size
 from distill.datasets.remote import Unreachable
 from distill.labels.codec import Codec
 from distill.labels.meta import StoreMeta
@@ -26,7 +26,7 @@ from pseudo_labels.claims import Claims
 from pseudo_labels.defects import map_defect
 from pseudo_labels.guards import Guards, Zeros, zeros_of, zeros_reported
 from pseudo_labels.pipeline import Asked, Read, Steps, label_shards
-from pseudo_labels.predictor import Asker
+from pseudo_labels.predictor import Asker, ReadsFiles
 from pseudo_labels.quarantine import set_aside
 from pseudo_labels.transfer import to_device, to_host
 
@@ -111,11 +111,7 @@ class Worker:
         index = self.order[position]
         key = self.images.key(index)
         try:
-            image, digest = self._image(index)
-            reason = self.image_defect(image.height, image.width)
-            if reason is not None:
-                return Read(key=key, reason=reason)
-            views = self.asker.views(image)
+            return self._prepared(index, key)
         except Unreachable as error:  # no fault of the image, and thousands would follow
             raise Unreachable(
                 f"{error}; the job stops before {key}: committed shards are kept, go on with "
@@ -123,16 +119,24 @@ class Worker:
             ) from error
         except (ValueError, OSError) as error:
             return Read(key=key, reason=str(error))
-        size = (image.height, image.width)
-        return Read(key=key, views=views, image_size=size, image_sha256=digest)
 
-    def _image(self, index: int) -> tuple[Image.Image, bytes | None]:
-        """Upright, and the SHA-256 of its file where the data set has one."""
-        if not isinstance(self.images, Encoded):
-            return _to_pil(self.images[index].image), None
-        data = self.images.encoded(index)
-        image = read_pil(data, name=self.images.key(index))
-        return image, hashlib.sha256(data).digest()
+    def _prepared(self, index: int, key: str) -> Read:
+        digest = None
+        if isinstance(self.images, Encoded):
+            data = self.images.encoded(index)
+            digest = hashlib.sha256(data).digest()
+            if reason := self.image_defect(*read_size(data, name=key)):
+                return Read(key=key, reason=reason)
+            if isinstance(self.asker, ReadsFiles):
+                views, size = self.asker.views_encoded(data, name=key)
+                return Read(key=key, views=views, image_size=size, image_sha256=digest)
+            image = read_pil(data, name=key)
+        else:
+            image = _to_pil(self.images[index].image)
+            if reason := self.image_defect(image.height, image.width):
+                return Read(key=key, reason=reason)
+        size = (image.height, image.width)
+        return Read(key=key, views=self.asker.views(image), image_size=size, image_sha256=digest)
 
     @torch.inference_mode()
     def _ask(self, views: Sequence[tuple[Float[Tensor, "3 _ _"], ...]]) -> Asked:

@@ -1,9 +1,12 @@
 """A teacher that sees a picture's first channel, no finer than its network is."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from PIL import Image
 
+from distill.datasets.images import read_pil
 from distill.types import Space
 
 
@@ -15,6 +18,7 @@ class Seer:
     """
 
     licence = "apache-2.0"
+    inference: ClassVar = {"network": "none"}
 
     def __init__(self, *, side=28, name="seer", space=Space.AFFINE_DISPARITY, change=None):
         self.side, self.name, self.space, self.change = side, name, space, change
@@ -26,6 +30,10 @@ class Seer:
         size = tuple(max(1, round(length * ratio)) for length in image.size)
         pixels = np.array(image.convert("RGB").resize(size, Image.Resampling.BOX), np.float32)
         return torch.from_numpy(pixels / 255).permute(2, 0, 1)
+
+    def prepare_encoded(self, data, *, name=None):
+        image = read_pil(data, name=name)
+        return self.prepare(image), (image.height, image.width)
 
     def predict_network(self, pixels):
         self.seen.append(tuple(pixels.shape))

@@ -4,12 +4,14 @@ import hashlib
 import time
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 
 from distill.datasets.image_folder import ImageFolder
+from distill.datasets.images import read_pil
 from distill.types import Space
 from pseudo_labels.generate import LabelJob
 from pseudo_labels.strategies.tta import flip
@@ -22,8 +24,19 @@ class TinyTeacher:
 
     licence = "apache-2.0"
     space = Space.AFFINE_DISPARITY
+    inference: ClassVar = {"network": "one convolution"}
 
-    def __init__(self, teacher="tiny", *, device="cpu", dtype=torch.float32, space=None, delay=0.0):
+    def __init__(
+        self,
+        teacher="tiny",
+        *,
+        device="cpu",
+        dtype=torch.float32,
+        space=None,
+        compiled=False,
+        reduced=False,
+        delay=0.0,
+    ):
         self.name, self.space = str(teacher), space or type(self).space
         self.sha256 = hashlib.sha256(self.name.encode()).hexdigest()
         self.preprocessing = {"resize": "nearest multiple of 14", "short_side": 28}
@@ -35,6 +48,10 @@ class TinyTeacher:
         width, height = (round(side * ratio / 14) * 14 for side in image.size)
         pixels = np.array(image.resize((width, height)), dtype=np.float32) / 255
         return torch.from_numpy(pixels).permute(2, 0, 1)
+
+    def prepare_encoded(self, data, *, name=None):
+        image = read_pil(data, name=name)
+        return self.prepare(image), (image.height, image.width)
 
     def predict_network(self, pixels):
         time.sleep(self.delay)

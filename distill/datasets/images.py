@@ -106,6 +106,27 @@ def read_pil(source: Path | bytes, *, name: str | None = None) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
+def read_size(source: Path | bytes, *, name: str | None = None) -> tuple[int, int]:
+    """Height and width as a file's head tells them, perhaps exchanged: nothing is turned upright.
+
+    Raises:
+        ValueError: it begins as no known format, or has more than `MAX_PIXELS`.
+        FileNotFoundError: there is no such file.
+    """
+    name = _name(source, name)
+    if isinstance(source, Path) and not source.is_file():
+        raise FileNotFoundError(f"{name}: no such file")
+    try:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(stream, formats=FORMATS) as image:
+            check_size(name, *image.size)
+            return image.height, image.width
+    except _Refused:
+        raise
+    except _DAMAGE as error:
+        raise ValueError(f"{name}: damaged, or not an image: {_reason(source, error)}") from error
+
+
 def resized(
     image: Float[Tensor, "3 _ _"], height: int, width: int
 ) -> Float[Tensor, "3 {height} {width}"]:

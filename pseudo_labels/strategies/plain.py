@@ -14,20 +14,27 @@ class Plain:
     """One forward pass; no confidence, since nothing is compared."""
 
     def __init__(self, teacher: Predictor) -> None:
-        self._teacher = teacher
+        self.teacher = teacher
 
     @property
     def space(self) -> Space:
         """The teacher's."""
-        return self._teacher.space
+        return self.teacher.space
 
     def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 h w"]]:
         """The teacher's own input."""
-        return (self._teacher.prepare(image),)
+        return (self.teacher.prepare(image),)
+
+    def views_encoded(
+        self, data: bytes, *, name: str
+    ) -> tuple[tuple[Float[Tensor, "3 h w"]], tuple[int, int]]:
+        """The same of an image file, and the image's size."""
+        view, size = self.teacher.prepare_encoded(data, name=name)
+        return (view,), size
 
     def ask(self, views: Sequence[Float[Tensor, "b 3 h w"]]) -> Answer:
         """The teacher's maps."""
-        return Answer(values=self._teacher.predict_network(views[0]).float())
+        return Answer(values=self.teacher.predict_network(views[0]).float())
 
 
 def plain(teachers: Sequence[Predictor]) -> Plain:

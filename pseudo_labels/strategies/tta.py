@@ -4,37 +4,24 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from distill import masked
-from distill.types import Space
 from pseudo_labels.predictor import Answer, Predictor, only
+from pseudo_labels.strategies.plain import Plain
 
 
-class Flip:
+class Flip(Plain):
     """The mean of the map of an image and the mirrored map of its mirror image.
 
     Both passes come from one network and one preprocessing, so they share scale and shift.
     """
 
-    def __init__(self, teacher: Predictor) -> None:
-        self._teacher = teacher
-
-    @property
-    def space(self) -> Space:
-        """The teacher's."""
-        return self._teacher.space
-
-    def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 h w"]]:
-        """The teacher's own input."""
-        return (self._teacher.prepare(image),)
-
     def ask(self, views: Sequence[Float[Tensor, "b 3 h w"]]) -> Answer:
         """Mean maps, the confidence of each pixel and the agreement "flip" of each image."""
         (pixels,) = views
-        straight = self._teacher.predict_network(pixels).float()
-        mirrored = self._teacher.predict_network(pixels.flip(-1)).float().flip(-1)
+        straight = self.teacher.predict_network(pixels).float()
+        mirrored = self.teacher.predict_network(pixels.flip(-1)).float().flip(-1)
         pixelwise, whole = flip_agreement(straight, mirrored)
         mean = (straight + mirrored) / 2
         return Answer(values=mean, confidence=pixelwise, agreement={"flip": whole})

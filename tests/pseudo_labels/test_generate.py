@@ -70,7 +70,13 @@ def test_store_says_how_it_was_made(photos, finished):
     assert teacher.preprocessing == TinyTeacher().preprocessing
     assert meta.strategy == "pseudo_labels.strategies.tta:flip"
     assert meta.codec == {"type": "JpegXl", "levels": 2048, "effort": 2}
-    assert meta.inference == {"batch_size": 3, "dtype": "float32", "threads": 1, "device": "cpu"}
+    assert meta.inference == {
+        "batch_size": 3,
+        "dtype": "float32",
+        "threads": 1,
+        "device": "cpu",
+        "teachers": [TinyTeacher.inference],
+    }
     assert (meta.keys, meta.shard_size, meta.shards) == (26, 4, 7)
     assert meta.versions["torch"] == torch.__version__.split("+")[0]
 
