@@ -1,7 +1,5 @@
 """A teacher that sees a picture's first channel, no finer than its network is."""
 
-from typing import ClassVar
-
 import numpy as np
 import torch
 from PIL import Image
@@ -18,11 +16,11 @@ class Seer:
     """
 
     licence = "apache-2.0"
-    inference: ClassVar = {"network": "none"}
 
     def __init__(self, *, side=28, name="seer", space=Space.AFFINE_DISPARITY, change=None):
         self.side, self.name, self.space, self.change = side, name, space, change
         self.sha256, self.preprocessing = "0" * 64, {"ensure_multiple_of": 14}
+        self.inference = {"network": "none"}
         self.seen = []
 
     def prepare(self, image):

@@ -4,7 +4,6 @@ import hashlib
 import time
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ class TinyTeacher:
 
     licence = "apache-2.0"
     space = Space.AFFINE_DISPARITY
-    inference: ClassVar = {"network": "one convolution"}
 
     def __init__(
         self,
@@ -38,6 +36,7 @@ class TinyTeacher:
         delay=0.0,
     ):
         self.name, self.space = str(teacher), space or type(self).space
+        self.inference = {"network": "one convolution"}
         self.sha256 = hashlib.sha256(self.name.encode()).hexdigest()
         self.preprocessing = {"resize": "nearest multiple of 14", "short_side": 28}
         weight = torch.randn(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))

@@ -75,7 +75,7 @@ def test_store_says_how_it_was_made(photos, finished):
         "dtype": "float32",
         "threads": 1,
         "device": "cpu",
-        "teachers": [TinyTeacher.inference],
+        "teachers": [TinyTeacher().inference],
     }
     assert (meta.keys, meta.shard_size, meta.shards) == (26, 4, 7)
     assert meta.versions["torch"] == torch.__version__.split("+")[0]
