@@ -35,8 +35,8 @@ def vits(
     data: Path | str = PHOTOS,
     *,
     teacher: Path = TEACHER,
-    assistant: Annotated[Path | None, "GenPercept in section 3.4; any Depth Anything here"] = None,
-    primary: Annotated[float, "section 3.4, select 7 : 3; used with an assistant"] = 0.7,
+    assistant: Annotated[Path | None, "GenPercept in section 3; any Depth Anything here"] = None,
+    primary: Annotated[float, "section 3, select 7 : 3; used with an assistant"] = 0.7,
     start: Annotated[Path | None, "as their demo models; none: from DINOv2, as table 5"] = Path(
         "models/depth_anything_v2_vits"
     ),
@@ -45,7 +45,7 @@ def vits(
     smallest: Annotated[int, "section 4: crops from 644 to the short side"] = 644,
     zoom: Annotated[int, "our own; parts are cut from a picture this many times as large"] = 2,
     parts: Annotated[int, "our own; the paper gives no number"] = 2,
-    local: Annotated[float, "section 3.3: 0.5; 0 leaves local contexts out"] = 0.5,
+    local: Annotated[float, "section 3: 0.5; 0 leaves local contexts out"] = 0.5,
     feature: Annotated[float, "section 4: 1.0, as V2"] = 1.0,
     gradient: Annotated[float, "section 4: 2.0, as V2"] = 2.0,
     held_out: Path | None = None,

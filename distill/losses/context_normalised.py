@@ -16,7 +16,7 @@ def context_normalised(
 ) -> Float[Tensor, " b"]:
     """Mean difference up to a scale and shift of each context, per sample.
 
-    He et al. 2025 (Distill-Any-Depth), section 3.2, after Zhang et al. 2022 (HDN), contexts by
+    He et al. 2025 (Distill-Any-Depth), section 3, after Zhang et al. 2022 (HDN), contexts by
     depth range: a level of S splits the range of the target into S equal segments, and the pixels
     of a segment are normalised, in both maps, by their own median and mean absolute deviation. The
     paper's global is `levels=(1,)`, which is `affine_invariant`; hybrid (1, 2, 4); local (4,); and

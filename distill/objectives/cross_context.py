@@ -160,7 +160,7 @@ class CrossContext(nn.Module):
         return report(values, self.terms, pred, images)
 
     def _lot(self, draw: torch.Generator) -> int:
-        """Which teacher this batch has; section 3.4, 7 : 3 there."""
+        """Which teacher this batch has; section 3, 7 : 3 there."""
         chances = torch.tensor(self.chances, dtype=torch.float64)
         return int(torch.multinomial(chances, 1, generator=draw))
 
@@ -192,7 +192,7 @@ class CrossContext(nn.Module):
         pred: Float[Tensor, "b s s"],
         draw: torch.Generator,
     ) -> Float[Tensor, " b"]:
-        """The mean loss over the parts; section 3.3."""
+        """The mean loss over the parts; section 3."""
         zoom = large.shape[-1] // self.size
         low, high = (round(share_ * self.size) for share_ in local.side)
         side = low + int(torch.randint(high - low + 1, (1,), generator=draw))
