@@ -17,8 +17,8 @@ from torch.nn import functional
 from distill.labels.suspicion import equalised
 from distill.types import Sample
 
-_SIDE = 28  # places along the short side
-_FILTERS = 64
+_SIDE = 16  # places along the short side
+_FILTERS = 32
 _SCALES = 4
 _RIDGE = 3e3  # pixels that speak for a weight of 0
 

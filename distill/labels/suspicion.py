@@ -42,7 +42,7 @@ def equalised(
 
 
 def quantised(values: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"], levels: int = 256) -> float:
-    """1 where all values lie on `levels` equal steps between the extremes, near 0 where they do not.
+    """1 where all values lie on `levels` equal steps between the extremes, near 0 where not.
 
     One minus four times the mean distance from a step, over the distinct values: a map that is half
     sky counts its sky once. A codec of 2048 levels moves what was quantised before by at most 1/16
