@@ -1,0 +1,183 @@
+"""Launches by torchrun: a process that dies, other world sizes, two hosts whose cable is cut."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from namespaces import alone, mount_memory
+from tiny_teacher import contents, job, write_photos
+
+from distill.labels.store import LabelStore
+from pseudo_labels import claims
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
+}
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--max-restarts", "3")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def expected(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("labels") / "store"
+    job(photos).run(out)
+    return contents(out)
+
+
+def recipe(photos, out, delay=0.0):
+    run = ["-m", "distill", "run", "tests/tiny_teacher.py:recipe", "--data", str(photos)]
+    return [*run, "--out", str(out), "--resume", "--set", f"delay={delay}"]
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, f"ended before {path} appeared"
+        time.sleep(0.02)
+
+
+def ranks(launch):
+    """The processes that torchrun started."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            words = (status.parent / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        rank = [word for word in words if word.startswith(b"RANK=")]
+        if parent == launch.pid and rank:
+            found[int(rank[0][5:])] = int(status.parent.name)
+    return found
+
+
+def launch(photos, out, processes, delay):
+    many = ["--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.Popen(
+        [*TORCHRUN, *many, *recipe(photos, out, delay)], cwd=ROOT, env=ENVIRONMENT
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_launch_outlives_one_of_its_processes(photos, tmp_path, expected, rank):
+    """torchrun starts all of them again; they go on where they were, and end by themselves."""
+    out = tmp_path / "store"
+    process = launch(photos, out, 2, 0.3)
+    wait_for(out / "index" / "labels-00001.parquet", process)
+    os.kill(ranks(process)[rank], signal.SIGKILL)
+    assert process.wait(500) == 0
+    assert contents(out) == expected
+
+
+@pytest.mark.slow
+def test_other_numbers_of_processes_go_on(photos, tmp_path, expected):
+    """Three, then two, each stopped, then one: seven shards that no number of them divides."""
+    out = tmp_path / "store"
+    for processes, until in ((3, 1), (2, 4)):
+        process = launch(photos, out, processes, 0.4)
+        wait_for(out / "index" / f"labels-{until:05d}.parquet", process)
+        process.terminate()
+        process.wait(200)
+        assert LabelStore(out, allow_incomplete=True).missing()
+    assert launch(photos, out, 1, 0.0).wait(200) == 0
+    assert contents(out) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [5])
+def test_two_hosts_whose_cable_is_pulled_out(photos, tmp_path, expected, seconds):
+    """One process each; they share the folder and nothing else once they have met."""
+    out = tmp_path / "store"
+    meet = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    meet += ["--rdzv-endpoint", "10.9.0.1:29500", "--rdzv-id", "labels"]
+    each = " ".join(
+        [
+            *TORCHRUN,
+            *meet,
+            '--local-addr "$ADDRESS" --rdzv-conf "is_host=$HOLDS"',
+            *recipe(photos, out, 0.5),
+        ]
+    )
+    each = f'GLOO_SOCKET_IFNAME="$CABLE" exec {each}'
+    watched = out / "index" / "labels-00001.parquet"
+    hosts = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
+    hosts += ["sh", str(ROOT / "tests" / "two_hosts.sh"), str(watched), str(seconds)]
+    ran = subprocess.run(
+        [*hosts, "sh", "-c", each],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert "cable in" in ran.stderr, ran.stderr
+    assert ran.returncode == 0, ran.stderr
+    assert contents(out) == expected
+    for rank in (1, 2):
+        assert f"process {rank} of 2, on cpu" in ran.stderr
+
+
+def _child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except ValueError as error:
+            os.write(2, str(error).encode())
+            os._exit(2)
+        os._exit(0)
+    return child
+
+
+def _end(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class Meeting:
+    """A barrier of two processes: each leaves a byte for the other."""
+
+    def __init__(self):
+        self._pipes = os.pipe(), os.pipe()
+
+    def meet(self, place):
+        os.write(self._pipes[place][1], b"x")
+        os.read(self._pipes[1 - place][0], 1)
+
+
+def test_locks_are_probed(tmp_path):
+    meeting = Meeting()
+    other = _child(partial(claims.probe, tmp_path, first=False, meet=partial(meeting.meet, 1)))
+    claims.probe(tmp_path, first=True, meet=partial(meeting.meet, 0))
+    assert _end(other) == 0
+
+
+@pytest.mark.parametrize("has_a_folder", [True, False])
+def test_a_folder_of_each_host_is_refused(tmp_path, has_a_folder, capfd):
+    """As if `--out` were on a local disk: the same path, another file system."""
+    meeting, out = Meeting(), tmp_path / "store"
+
+    def elsewhere():
+        def look():
+            mount_memory(tmp_path, 1 << 20)
+            if has_a_folder:
+                claims.probe(out, first=True, meet=lambda: None)
+            claims.probe(out, first=False, meet=partial(meeting.meet, 1))
+
+        with pytest.raises(ValueError, match="not the same on all hosts"):
+            look()
+        meeting.meet(1)
+
+    other = _child(partial(alone, elsewhere))
+    claims.probe(out, first=True, meet=partial(meeting.meet, 0))
+    assert _end(other) == 0, capfd.readouterr().err
