@@ -195,9 +195,12 @@ def _add_model_verbs(verbs: Any, functions: Functions) -> None:
 def _add_label_verbs(verbs: Any, functions: Functions) -> None:
     about = "Verify, count, show and ask a label store."
     labels = verbs.add_parser("labels", help=about, description=about)
-    actions = labels.add_subparsers(required=True, metavar="verify|stats|show|query")
+    actions = labels.add_subparsers(required=True, metavar="verify|repair|stats|show|query")
 
     added = _verb(actions, functions, "labels verify", "runs/labels")
+    added.add_argument("store", type=Path)
+
+    added = _verb(actions, functions, "labels repair", "runs/labels")
     added.add_argument("store", type=Path)
 
     added = _verb(actions, functions, "labels stats", "runs/labels")

@@ -192,6 +192,19 @@ def verify_labels(args: argparse.Namespace) -> None:
     print(f"{args.store}: every shard and label matches its checksum")
 
 
+def repair_labels(args: argparse.Namespace) -> None:
+    """Take damaged shards out of a label store, so that its job writes only these again."""
+    from distill.labels import account
+
+    found = account.repair(args.store)
+    for path, reason in found.items():
+        print(f"{path}: {reason}")
+    if found:
+        print(f"{args.store}: start its label job again with --resume")
+    else:
+        print(f"{args.store}: nothing is damaged")
+
+
 def label_stats(args: argparse.Namespace) -> None:
     """Say how a label store was made and what it holds."""
     from distill.labels import account
@@ -277,6 +290,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "predict": predict,
     "evaluate": evaluate,
     "labels verify": verify_labels,
+    "labels repair": repair_labels,
     "labels stats": label_stats,
     "labels show": show_labels,
     "labels query": query_labels,

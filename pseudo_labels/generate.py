@@ -17,12 +17,14 @@ from pathlib import Path
 import torch
 
 from distill import atomic, job, lineage
+from distill.labels.account import discard_changed
 from distill.labels.codec import Codec, JpegXl
 from distill.labels.meta import StoreMeta, TeacherMeta, hash_keys, read_meta
 from distill.labels.shards import committed, discard_shard, read_report
 from distill.labels.store import LabelStore
 from distill.models.foreign import load_predictor
 from distill.types import Dataset, Space
+from pseudo_labels.claims import probe
 from pseudo_labels.defects import image_defect
 from pseudo_labels.guards import Guards, Zeros, zeros_reported
 from pseudo_labels.predictor import Predictor, Strategy
@@ -64,6 +66,8 @@ class LabelJob:
         max_zeros: share of exact zeros in the labels so far, once there are 100 or all; more stops
             the job. Sky is 0, so a set of clouds needs more.
         retry_quarantined: a resumed job writes the shards with quarantined images again.
+        recheck_images: a resumed job reads every image once more and writes the shards again whose
+            images have other bytes than when they were labelled.
         load: builds a predictor from a teacher's path or id, `device`, `dtype`, `space`,
             `compiled` and `reduced`.
 
@@ -88,6 +92,7 @@ class LabelJob:
     max_quarantined: float = 0.1
     max_zeros: float = 0.5
     retry_quarantined: bool = False
+    recheck_images: bool = False
     # pyright takes a cached_property for a plain attribute
     load: Callable[..., Predictor] = load_predictor  # pyright: ignore[reportAssignmentType]
 
@@ -122,6 +127,8 @@ class LabelJob:
         with contextlib.ExitStack() as held:
             if main:
                 held.enter_context(job.exclusive(out))
+            if processes.num_processes > 1:
+                probe(out, first=main, meet=processes.wait_for_everyone)
             held.enter_context(job.threads(self.threads))
             images, teachers = self.images(), self.teachers(device)
             asker = self.strategy(teachers)
@@ -129,8 +136,7 @@ class LabelJob:
             meta = self._meta(images, order, teachers, asker.space, device)
             if main:
                 _open_store(out, meta, resume=resume or _restarted())
-                if self.retry_quarantined:
-                    _discard_quarantined(out)
+                self._discard(out, images)
                 write_quarantine(out, quarantined(out))  # what stopped an earlier run may be mended
             processes.wait_for_everyone()
             # only now: a process that waits for the others must die of SIGTERM
@@ -209,6 +215,17 @@ class LabelJob:
             versions={name: metadata.version(name) for name in _VERSIONS},
         )
 
+    def _discard(self, out: Path, images: Dataset) -> None:
+        """Take back the commits of shards that this job was asked to write again."""
+        if self.retry_quarantined:
+            for number in committed(out):
+                if read_report(out, number).quarantined:
+                    discard_shard(out, number)
+        if self.recheck_images:
+            changed = discard_changed(out, images)
+            such_as = f", {changed[0]} for one" if changed else ""
+            log.info("%s: %d images have changed%s", out, len(changed), such_as)
+
     def _finish(self, out: Path, meta: StoreMeta) -> None:
         """Write `quarantine.jsonl` and tell whether all is well."""
         reasons = quarantined(out)
@@ -265,12 +282,6 @@ def _open_store(out: Path, meta: StoreMeta, *, resume: bool) -> None:
             f"{out} was made otherwise; give what it was made with, or another --out:\n"
             + "\n".join(lines)
         )
-
-
-def _discard_quarantined(out: Path) -> None:
-    for number in committed(out):
-        if read_report(out, number).quarantined:
-            discard_shard(out, number)
 
 
 def _restarted() -> bool:

@@ -16,7 +16,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from distill.datasets.images import read_pil, read_size
-from distill.datasets.remote import Unreachable
 from distill.labels.codec import Codec
 from distill.labels.meta import StoreMeta
 from distill.labels.planes import Planes
@@ -27,7 +26,7 @@ from pseudo_labels.defects import map_defect
 from pseudo_labels.guards import Guards, Zeros, zeros_of, zeros_reported
 from pseudo_labels.pipeline import Asked, Read, Steps, label_shards
 from pseudo_labels.predictor import Asker, ReadsFiles
-from pseudo_labels.quarantine import set_aside
+from pseudo_labels.quarantine import is_of_the_image, set_aside
 from pseudo_labels.transfer import to_device, to_host
 
 log = logging.getLogger(__name__)
@@ -112,13 +111,13 @@ class Worker:
         key = self.images.key(index)
         try:
             return self._prepared(index, key)
-        except Unreachable as error:  # no fault of the image, and thousands would follow
-            raise Unreachable(
+        except (ValueError, OSError) as error:
+            if is_of_the_image(error):
+                return Read(key=key, reason=str(error))
+            raise OSError(
                 f"{error}; the job stops before {key}: committed shards are kept, go on with "
                 "--resume once the source can be reached"
             ) from error
-        except (ValueError, OSError) as error:
-            return Read(key=key, reason=str(error))
 
     def _prepared(self, index: int, key: str) -> Read:
         digest = None

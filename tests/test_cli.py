@@ -102,8 +102,8 @@ def test_wrong_settings(tmp_path: Path, capsys, settings: list[str], message: st
 
 VERBS = [
     *("run", "show", "list", "convert", "predict", "evaluate", "report"),
-    *("labels verify", "labels stats", "labels show", "labels query"),
-    *("doctor", "data inspect", "data check", "data count", "data list"),
+    *("labels verify", "labels repair", "labels stats", "labels show", "labels query"),
+    *("plan", "doctor", "data inspect", "data check", "data count", "data list"),
 ]
 
 

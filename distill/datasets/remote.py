@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Unreachable(OSError):
+class Unreachable(ConnectionError):
     """The way to a file failed at every attempt; nothing is wrong with the file."""
 
 

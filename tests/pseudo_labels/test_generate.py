@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_teacher import TinyTeacher, contents, job, recipe, spoiled_photos, write_photos
 
 from distill.datasets.image_folder import ImageFolder
@@ -54,8 +55,6 @@ def test_every_image_has_the_label_of_its_own(photos, finished):
 
 
 def generate_pil(image):
-    from PIL import Image
-
     return Image.fromarray(np.uint8(np.round(image.permute(1, 2, 0).numpy() * 255)))
 
 
@@ -123,6 +122,24 @@ def test_a_lost_shard_is_written_again(photos, tmp_path, finished):
     job(photos).run(out, resume=True)
     assert contents(out) == contents(finished)
     assert (out / "labels-00000.tar").stat().st_mtime_ns == before
+
+
+def test_only_shards_of_changed_images_are_written_again(tmp_path, caplog):
+    photos, out = write_photos(tmp_path / "photos"), tmp_path / "store"
+    job(photos).run(out)
+    path = ImageFolder(photos).path(9)  # of the third shard
+    Image.effect_noise((60, 40), 90).convert("RGB").save(path)
+    times = {file.name: file.stat().st_mtime_ns for file in out.glob("labels-*")}
+    job(photos).run(out, resume=True)  # not asked to look
+    assert {file.name: file.stat().st_mtime_ns for file in out.glob("labels-*")} == times
+    with caplog.at_level("INFO"):
+        job(photos, recheck_images=True).run(out, resume=True)
+    assert f"1 images have changed, {ImageFolder(photos).key(9)} for one" in caplog.text
+    now = {file.name: file.stat().st_mtime_ns for file in out.glob("labels-*")}
+    assert [name for name in now if now[name] != times[name]] == ["labels-00002.tar"]
+    anew = tmp_path / "anew"
+    job(photos).run(anew)
+    assert contents(out) == contents(anew)
 
 
 def test_a_finished_store_is_not_started_again(photos, finished):
