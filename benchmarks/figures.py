@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 from benchmarks.data_figures import image_to_tensor, label_bytes, label_decode, label_encode
 from benchmarks.inputs import Figure, photos, seconds
+from benchmarks.label_figures import (
+    label_peak,
+    label_prepare,
+    label_storing,
+    label_throughput,
+)
 from benchmarks.list_million import list_million
 from benchmarks.origin import origin
 from distill.datasets.image_folder import ImageFolder
@@ -39,34 +43,8 @@ from distill.perturb import cutmix
 from distill.transforms import resize_and_crop
 from distill.types import Batch, Space
 from distill.worlds.job import RenderJob
-from pseudo_labels.generate import LabelJob
 
 RESULTS = Path(__file__).parent / "results"
-
-
-def label_throughput(folder: Path) -> Figure:
-    """Images/s of the label job (bf16, batched, stored) and of one image at a time in fp32."""
-    pictures = photos(folder / "photos", count=12, size=(518, 518))
-    depth_anything("vits").save_pretrained(folder / "teacher")
-    job = LabelJob(
-        images=partial(ImageFolder, pictures),
-        teacher=folder / "teacher",
-        batch_size=4,
-        shard_size=12,
-        dtype="bfloat16",
-        threads=os.cpu_count() or 1,
-    )
-    stores = iter(folder / f"store{i}" for i in range(10))
-    ours = seconds(lambda: job.run(next(stores)), repeats=2)
-    model = AutoModelForDepthEstimation.from_pretrained(folder / "teacher").eval()
-    processor = AutoImageProcessor.from_pretrained(folder / "teacher")
-
-    def plain() -> None:
-        for path in sorted(pictures.iterdir()):
-            with torch.inference_mode():
-                model(**processor(Image.open(path), return_tensors="pt"))
-
-    return 12 / ours, 12 / seconds(plain, repeats=2), "images/s"
 
 
 def student_step(_: Path) -> Figure:
@@ -110,7 +88,8 @@ def render(folder: Path) -> Figure:
 
 
 FIGURES = (
-    *(label_throughput, student_step, loader, render),
+    *(label_throughput, label_peak, label_storing, label_prepare),
+    *(student_step, loader, render),
     *(image_to_tensor, label_bytes, label_encode, label_decode, list_million),
 )
 

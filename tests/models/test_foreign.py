@@ -1,5 +1,6 @@
 """`models/foreign.py` against `transformers.pipeline`, on random weights of four architectures."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from transformers import (
     pipeline,
 )
 
+from distill.datasets.images import read_pil
 from distill.job import seed_everything
 from distill.models.depth_anything import depth_anything
 from distill.models.foreign import load_predictor
@@ -215,6 +217,81 @@ def test_bfloat16_is_near_and_has_float32_steps(folders: dict[str, Path], name: 
     assert values.dtype == torch.float32
     torch.testing.assert_close(values, expected, rtol=0.05, atol=0)
     assert len(values.unique()) > len(values.bfloat16().unique())
+
+
+def test_depth_anything_below_float32_is_frozen_and_others_are_not(
+    folders: dict[str, Path],
+) -> None:
+    for name in MODELS:
+        plain, low = (
+            load_predictor(folders[name], dtype=d) for d in (torch.float32, torch.bfloat16)
+        )
+        assert plain.inference == {"network": "transformers", "compiled": False}
+        kind = "frozen" if name.startswith("ours") else "transformers"
+        assert low.inference == {"network": kind, "compiled": False}
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("dpt", torch.bfloat16), ("ours", torch.float32)])
+def test_compiling_what_is_not_provided_for_is_refused(
+    folders: dict[str, Path], name: str, dtype: torch.dtype
+) -> None:
+    with pytest.raises(ValueError, match="only Depth Anything in bfloat16 is compiled"):
+        load_predictor(folders[name], dtype=dtype, compiled=True)
+
+
+def jpeg(width: int, height: int, orientation: int = 1) -> bytes:
+    """Smooth enough that how it is reduced hardly matters."""
+    small = picture(24, 16).resize((width, height), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=95, exif=exif)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_file_is_prepared_as_its_image_is(folders: dict[str, Path], orientation: int) -> None:
+    predictor, data = load_predictor(folders["ours"]), jpeg(300, 201, orientation)
+    pixels, size = predictor.prepare_encoded(data)
+    assert torch.equal(pixels, predictor.prepare(read_pil(data)))
+    assert size == ((201, 300) if orientation == 1 else (300, 201))
+    assert "decoding" not in predictor.preprocessing
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_reduced_decoding_is_near_and_of_the_same_size(
+    folders: dict[str, Path], orientation: int
+) -> None:
+    whole, reduced = (load_predictor(folders["ours"], reduced=flag) for flag in (False, True))
+    data = jpeg(300, 201, orientation)
+    expected, size = whole.prepare_encoded(data)
+    pixels, found = reduced.prepare_encoded(data)
+    assert found == size
+    assert pixels.shape == expected.shape
+    assert not torch.equal(pixels, expected)
+    assert (pixels - expected).abs().mean() < 0.03  # deviations of a channel
+    assert reduced.preprocessing["decoding"] == "reduced, OpenCV bicubic"
+
+
+def test_reduced_decoding_leaves_alone_what_it_cannot_reduce(folders: dict[str, Path]) -> None:
+    predictor = load_predictor(folders["ours"], reduced=True)
+    stream = io.BytesIO()
+    picture(300, 201).save(stream, "PNG")
+    for data in (jpeg(100, 80), stream.getvalue()):  # less than twice the network's 56; a PNG
+        pixels, _ = predictor.prepare_encoded(data)
+        assert torch.equal(pixels, predictor.prepare(read_pil(data)))
+    other = load_predictor(folders["dpt"], reduced=True)  # of another processor
+    assert torch.equal(
+        other.prepare_encoded(jpeg(300, 201))[0], other.prepare(read_pil(jpeg(300, 201)))
+    )
+
+
+def test_a_damaged_file_is_named(folders: dict[str, Path]) -> None:
+    for reduced in (False, True):
+        predictor = load_predictor(folders["ours"], reduced=reduced)
+        for data in (b"", jpeg(300, 201)[:200], jpeg(300, 201)[:-900]):
+            with pytest.raises(ValueError, match=r"^a/b\.jpg: "):
+                predictor.prepare_encoded(data, name="a/b.jpg")
 
 
 def test_digest_changes_with_weights_and_settings(folders: dict[str, Path], tmp_path: Path) -> None:
