@@ -133,7 +133,7 @@ def faulty(fault: str, folder: Path, samples: list[Sample]) -> Iterator[Sample]:
             yield stored(sample, target)
 
 
-def mixed(folder: Path, samples: list[Sample]) -> list[Sample]:
+def mixed(samples: list[Sample]) -> list[Sample]:
     """A store of which 5 % is wrong, each fault as often."""
     found = list(samples)
     for place, number in enumerate(range(0, len(samples), round(1 / _SHARE))):
@@ -191,8 +191,9 @@ def main() -> None:
     torch.set_num_threads(1)
     a, b = (world(args.out, seed, args.count) for seed in SEEDS.values())
     old, new = (by_teacher(folder, args.demo / "teacher" / "model") for folder in (a, b))
-    student = asked(load_predictor(args.demo / "student" / "model"))
-    own = store_witness(mixed(a, old)), store_witness(mixed(b, new))
+    network: Any = load_predictor(args.demo / "student" / "model")
+    student = asked(network)
+    own = store_witness(mixed(old)), store_witness(mixed(new))
     result: dict[str, Any] = {
         "command": f"python -m benchmarks.firewall {args.demo} --count {args.count}",
         "seeds": SEEDS,

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from torch.nn import functional
 from torchvision.transforms.functional import to_pil_image
 
 from distill import atomic
+from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.labels.suspicion import contradictions, equalised, quantised
 from distill.types import Dataset, Sample, Space
 from pseudo_labels.predictor import Predictor
+from pseudo_labels.store_witness import store_witness
 
 Witness = Callable[[Sample], Float[Tensor, "_ _"]]
 """A second opinion: larger is closer, at any size that covers the whole image."""
@@ -30,6 +33,7 @@ QUANTISED = 0.5
 """Limit of `suspicion.quantised`: 256 levels give 0.75 or more, others stay near 0."""
 
 _DEVIATIONS = 6.0  # robust ones above the store's median, where nothing else is known
+_LEARNT = 2000  # labels, spread over the store, from which a witness and limits are made
 _AHEAD = 16  # images that are decoded before their turn
 
 
@@ -62,11 +66,11 @@ def asked(predictor: Predictor) -> Witness:
     return witness
 
 
-def read_ahead(images: Dataset, *, workers: int = 2) -> Iterator[Sample]:
-    """The samples in order; some are decoded by other threads before they are asked for."""
+def read_ahead(images: Dataset, *, every: int = 1, workers: int = 2) -> Iterator[Sample]:
+    """Each `every`-th sample; some are decoded by other threads before they are asked for."""
     with ThreadPoolExecutor(workers, "read") as pool:
         pending: collections.deque[Future[Sample]] = collections.deque()
-        for index in range(len(images)):
+        for index in range(0, len(images), every):
             pending.append(pool.submit(images.__getitem__, index))
             if len(pending) > _AHEAD:
                 yield pending.popleft().result()
@@ -155,6 +159,27 @@ def firewall(
         suspected = suspicion(key, found, limits)
         if suspected is not None:
             yield suspected
+
+
+def inspect(
+    images: Dataset, store: Path, *, predictor: Predictor | None = None, workers: int = 2
+) -> int:
+    """Write `suspects.jsonl` of a store, with limits of its own, and say how many there are.
+
+    Args:
+        images: that were labelled.
+        store: their labels; of those that are there.
+        predictor: as witness; None makes one of the store.
+        workers: threads that decode.
+    """
+    labelled = PseudoLabelled(images, store, partial=True)
+    every = -(-len(labelled) // _LEARNT)
+    some = partial(read_ahead, labelled, every=every, workers=workers)
+    witness = store_witness(some()) if predictor is None else asked(predictor)
+    limits = own_limits(found for _, found in scores(some(), witness))
+    suspected = list(firewall(labelled, witness, limits=limits, workers=workers))
+    write_suspects(store, suspected)
+    return len(suspected)
 
 
 def write_suspects(store: Path, suspected: Iterable[Suspicion]) -> None:

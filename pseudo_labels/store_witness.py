@@ -80,7 +80,8 @@ def _half(key: str) -> int:
 
 def _features(image: Float[Tensor, "3 h w"]) -> Float[Tensor, "f _ _"]:
     height, width = image.shape[1:]
-    grid = tuple(max(1, round(side * _SIDE / min(height, width))) for side in (height, width))
+    short = min(height, width)
+    grid = max(1, round(height * _SIDE / short)), max(1, round(width * _SIDE / short))
     level = functional.interpolate(image[None], [4 * side for side in grid], mode="area")
     filters = torch.randn(_FILTERS, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     filters = filters - filters.mean((2, 3), keepdim=True)

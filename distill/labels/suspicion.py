@@ -6,6 +6,7 @@ the witness better as its mirror image, or some pixels further, is mirrored or s
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +36,10 @@ def equalised(
     near = values[valid] if space.is_inverse else -values[valid]
     ranks = torch.zeros_like(values)
     if near.numel() > 0:
-        _, place, count = near.unique(return_inverse=True, return_counts=True)
-        middle = count.cumsum(0) - (count + 1) / 2
-        ranks[valid] = (middle[place] / max(1, near.numel() - 1) - 0.5).to(ranks.dtype)
+        place, count = np.unique(near.numpy(), return_inverse=True, return_counts=True)[1:]
+        middle = count.cumsum() - (count + 1) / 2
+        rank = middle[place.reshape(-1)] / max(1, near.numel() - 1) - 0.5
+        ranks[valid] = torch.as_tensor(rank, dtype=ranks.dtype)
     return ranks
 
 
@@ -48,11 +50,11 @@ def quantised(values: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"], levels: 
     sky counts its sky once. A codec of 2048 levels moves what was quantised before by at most 1/16
     of a step, which leaves 0.75 or more. 0 for a map of fewer than 16 distinct values.
     """
-    distinct = values[valid].unique().double()
-    if distinct.numel() < _FEW:
+    distinct = np.unique(values[valid].numpy()).astype(np.float64)
+    if distinct.size < _FEW:
         return 0.0
     steps = (distinct - distinct[0]) / (distinct[-1] - distinct[0]) * (levels - 1)
-    return float(1 - 4 * (steps - steps.round()).abs().mean())
+    return float(1 - 4 * np.abs(steps - steps.round()).mean())
 
 
 def contradictions(label: Float[Tensor, "h w"], witness: Float[Tensor, "h w"]) -> dict[str, float]:
@@ -102,7 +104,7 @@ def _smooth(rank: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
 
 def _correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "h w"]) -> float:
     a, b = a - a.mean(), b - b.mean()
-    norm = float(a.norm() * b.norm())
+    norm = float((a.square().sum() * b.square().sum()).sqrt())
     return float((a * b).sum()) / norm if norm > 0 else 0.0
 
 
@@ -113,17 +115,19 @@ def _moved(label: Float[Tensor, "h w"], witness: Float[Tensor, "h w"]) -> Float[
     wide as the moves, so that no side meets the other.
     """
     size = [side + _REACH for side in label.shape]
+    fft: Any = torch.fft  # untyped
     total = torch.zeros(size)
     energy = [0.0, 0.0]
     for axis in (0, 1):
         parts = [_slope(m, axis) for m in (label, witness)]
         energy = [e + float(part.square().sum()) for e, part in zip(energy, parts, strict=True)]
-        one, other = (torch.fft.rfft2(part, s=size) for part in parts)
-        total += torch.fft.irfft2(one * other.conj(), s=size)
+        one, other = (fft.rfft2(part, s=size) for part in parts)
+        total += fft.irfft2(one * other.conj(), s=size)
     norm = math.sqrt(energy[0] * energy[1])
-    window = total.roll((_REACH, _REACH), (0, 1))[: 2 * _REACH + 1, : 2 * _REACH + 1]
+    total = torch.roll(total, (_REACH, _REACH), (0, 1))
+    window = total[: 2 * _REACH + 1, : 2 * _REACH + 1]
     return window / norm if norm > 0 else torch.zeros_like(window)
 
 
 def _slope(values: Float[Tensor, "h w"], axis: int) -> Float[Tensor, "h w"]:
-    return torch.from_numpy(np.gradient(values.numpy(), axis=axis))
+    return torch.as_tensor(np.gradient(values.numpy(), axis=axis))

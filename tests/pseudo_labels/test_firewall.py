@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from distill.datasets.image_folder import ImageFolder
 from distill.types import Sample, Space
 from pseudo_labels.firewall import (
     QUANTISED,
@@ -14,6 +15,7 @@ from pseudo_labels.firewall import (
     asked,
     calibrate,
     firewall,
+    inspect,
     own_limits,
     read_suspects,
     scores,
@@ -22,7 +24,7 @@ from pseudo_labels.firewall import (
 )
 from pseudo_labels.store_witness import store_witness
 from tests.scenes import nearest, pinhole, plane, sphere
-from tests.tiny_teacher import TinyTeacher
+from tests.tiny_teacher import TinyTeacher, job, write_photos
 
 H, W = 48, 64
 
@@ -32,7 +34,7 @@ class World:
 
     name = "balls"
 
-    def __init__(self, seed, count, spoil=None, wrong=()):
+    def __init__(self, seed, count, spoil=lambda truth: truth, wrong=()):
         self.seed, self.count, self.spoil, self.wrong = seed, count, spoil, set(wrong)
 
     def __len__(self):
@@ -183,3 +185,14 @@ def test_suspects_are_written_by_key_and_read_again(tmp_path):
 def test_a_store_of_one_half_is_no_witness():
     with pytest.raises(ValueError, match="too few labels"):
         store_witness(world_of(World(5, 1)))
+
+
+@pytest.mark.parametrize("predictor", [None, TinyTeacher()])
+def test_a_store_on_disk_is_inspected(tmp_path, predictor):
+    photos, store = write_photos(tmp_path / "photos", 12), tmp_path / "labels"
+    job(photos).run(store)
+    count = inspect(ImageFolder(photos), store, predictor=predictor)
+    assert len(read_suspects(store)) == count
+    before = (store / "suspects.jsonl").read_bytes()
+    assert inspect(ImageFolder(photos), store, predictor=predictor, workers=4) == count
+    assert (store / "suspects.jsonl").read_bytes() == before
