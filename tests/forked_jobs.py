@@ -83,13 +83,12 @@ def _answer(asked: Mapping[str, Any]) -> dict[str, Any]:
         child = os.fork()
         if child == 0:
             os._exit(_run(asked, log.fileno()))
-        if "kill_after" in asked:
-            killer = threading.Timer(asked["kill_after"], os.kill, (child, signal.SIGKILL))
-            killer.start()
+        after = asked.get("kill_after", threading.TIMEOUT_MAX)
+        killer = threading.Timer(after, os.kill, (child, signal.SIGKILL))
+        killer.start()
         _, status = os.waitpid(child, 0)
-        if "kill_after" in asked:
-            killer.cancel()
-            killer.join()
+        killer.cancel()
+        killer.join()
         log.seek(0)
         changes = [line.split("\t") for line in log.read().decode().splitlines()]
     code = os.waitstatus_to_exitcode(status)
