@@ -1,6 +1,6 @@
 """How many wrong labels the firewall finds, and how many good ones it names: a table by fault.
 
-    .venv/bin/distill run recipes.demo:... (`make demo`), then
+    make demo
     .venv/bin/python -m benchmarks.firewall runs/demo --out runs/firewall
 
 Two worlds of photographs, of seeds of their own: limits come from the labels of the first, which
@@ -195,7 +195,7 @@ def main() -> None:
     student = asked(network)
     own = store_witness(mixed(old)), store_witness(mixed(new))
     result: dict[str, Any] = {
-        "command": f"python -m benchmarks.firewall {args.demo} --count {args.count}",
+        "command": f"python -m benchmarks.firewall {args.demo} --out {args.out} --count {args.count}",
         "seeds": SEEDS,
         "alarms asked for": ALARMS,
         "demo, model": table(b, old, new, (student, student)),
