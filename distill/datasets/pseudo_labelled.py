@@ -1,22 +1,16 @@
 """Photographs joined with a teacher's labels: images and a store make one labelled data set."""
 
-import itertools
-import logging
-from array import array
-from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Container
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill.datasets import images as files
+from distill.datasets.labelled_images import labelled_images
 from distill.labels.store import Label, LabelStore
 from distill.types import Dataset, Encoded, Sample, Space
-
-_logger = logging.getLogger(__name__)
 
 
 class PseudoLabelled:
@@ -53,29 +47,9 @@ class PseudoLabelled:
     ) -> None:
         self.name, self.images, self._reduced = images.name, images, reduced
         self.store = LabelStore(store, allow_incomplete=partial)
-        rows, bare, strangers = _join(images, self.store.keys(), self.store.quarantined())
-        self._rows = self._chosen(rows, where, leave_out)
-        if len(rows) == 0 or ((bare.count or strangers.count) and not partial):
-            raise ValueError(
-                f"{self.name}: {bare.count} of {len(images)} images have no label in "
-                f"{store}{bare.such_as}, {strangers.count} labels there have no image"
-                f"{strangers.such_as}; label these images into a store of their own (`make "
-                "pseudolabel`), or use those that match: PseudoLabelled(..., partial=True), which "
-                "is --set matching=True of recipes.student"
-            )
-        if bare.count or strangers.count:
-            _logger.warning(
-                "%s: left out are %d images without label%s and %d labels without image%s",
-                *(self.name, bare.count, bare.such_as, strangers.count, strangers.such_as),
-            )
-
-        if len(self._rows) == 0:
-            raise ValueError(
-                f"{store}: none of {len(rows)} labels is left by where={where!r} and what is to be "
-                "left out; look at them with `distill labels query`"
-            )
-        if len(self._rows) < len(rows):
-            _logger.info("%s: %d of %d labels are used", store, len(self._rows), len(rows))
+        self._rows = labelled_images(
+            images, self.store, partial=partial, where=where, leave_out=leave_out
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -119,16 +93,6 @@ class PseudoLabelled:
         assert isinstance(self.images, Encoded), f"{self.name} has no files"
         return self.images.encoded(int(self._rows[index]))
 
-    def _chosen(
-        self, rows: Int64[np.ndarray, " n"], where: str | None, leave_out: Container[str]
-    ) -> Int64[np.ndarray, " m"]:
-        if where is not None:
-            mask = self.store.matching(where)
-            names = itertools.compress(self.store.keys(), mask)
-            rows = np.intersect1d(rows, _join(self.images, names, ())[0], assume_unique=True)
-        keys = ((self.images.key(int(row)) not in leave_out) for row in rows)
-        return rows[np.fromiter(keys, bool, len(rows))] if leave_out else rows
-
     def _image(
         self, index: int, shape: torch.Size
     ) -> tuple[Float[Tensor, "3 h w"], tuple[int, int]]:
@@ -140,21 +104,6 @@ class PseudoLabelled:
         image = self.images[int(self._rows[index])].image
         whole = (image.shape[1], image.shape[2])
         return image if whole == (height, width) else files.resized(image, height, width), whole
-
-
-@dataclass
-class _Alone:
-    """Keys without a partner: how many, and the first."""
-
-    count: int = 0
-    first: str = ""
-
-    def add(self, key: str) -> None:
-        self.count, self.first = self.count + 1, self.first or key
-
-    @property
-    def such_as(self) -> str:
-        return f" ({self.first}{', ...' if self.count > 1 else ''})" if self.count else ""
 
 
 def _with_sky(
@@ -175,27 +124,3 @@ def _with_sky(
         lowest = values[ground].min() if bool(ground.any()) else values.new_zeros(())
         return torch.where(far, lowest.clamp(max=0), values), valid | far, None
     return values.masked_fill(far, torch.nan), ground, far
-
-
-def _join(
-    images: Dataset, labelled: Iterable[str], aside: Container[str]
-) -> tuple[Int64[np.ndarray, " n"], _Alone, _Alone]:
-    """The images that have a label; those that have none nor are put `aside`; labels without image.
-
-    Images and labels come sorted by key.
-    """
-    keys, rows, bare, strangers = iter(labelled), array("q"), _Alone(), _Alone()
-    label = next(keys, None)
-    for i in range(len(images)):
-        key = images.key(i)
-        while label is not None and label < key:
-            strangers.add(label)
-            label = next(keys, None)
-        if label == key:
-            rows.append(i)
-            label = next(keys, None)
-        elif key not in aside:
-            bare.add(key)
-    for left in itertools.chain([] if label is None else [label], keys):
-        strangers.add(left)
-    return np.array(rows, dtype=np.int64), bare, strangers
