@@ -7,7 +7,7 @@ cuts it out. Sky becomes `far`; the classes are what their auxiliary segmentatio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -30,6 +30,7 @@ from pseudo_labels.strategies.plain import plain
 _GRID = 32  # pixels; images of like shapes shall make one batch
 
 
+@runtime_checkable
 class Masks(Protocol):
     """What cuts things out of boxes; see `distill.models.hq_sam.MaskMaker`."""
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class Region:
     score: float
 
 
+@runtime_checkable
 class RegionFinder(Protocol):
     """A detector that reads phrases."""
 
@@ -149,7 +150,7 @@ def find_regions(
     pixels = prepare(image)[None].to(model.device)
     height, width = image_size(image)
     found = regions(model, pixels, phrases, box_threshold, text_threshold)[0]
-    size = (width, height, width, height)
+    size = 2 * (float(width), float(height))
     return [
         Region(_scaled(region.box, size), region.phrase, region.score)  # from shares to pixels
         for region in found
@@ -290,15 +291,15 @@ def _chosen(
     corners = corners.clamp(0, 1)
     kept = ((score > box_threshold) & whole.any(1)).nonzero()[:, 0].tolist()
     found = [
-        Region(_scaled(corners[i].tolist(), (1, 1, 1, 1)), phrases[phrase[i]], float(score[i]))
+        Region(
+            _scaled(corners[i].tolist(), (1.0, 1.0, 1.0, 1.0)), phrases[phrase[i]], float(score[i])
+        )
         for i in kept
     ]
     return sorted(found, key=lambda region: -region.score)
 
 
-def _scaled(
-    box: Sequence[float], size: tuple[float, float, float, float]
-) -> tuple[float, float, float, float]:
+def _scaled(box: Sequence[float], size: Sequence[float]) -> tuple[float, float, float, float]:
     left, top, right, bottom = (side * scale for side, scale in zip(box, size, strict=True))
     return left, top, right, bottom
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import BertModel, GroundingDinoConfig, SwinConfig
 
@@ -41,7 +42,8 @@ def build_package(config: GroundingDinoConfig, tokenizer: Any) -> nn.Module:
     text: Any = config.text_config
     bert = BertModel(text)
     arguments, swin = _arguments(config), _swin_arguments(config)
-    trunk = swin_transformer.SwinTransformer(**swin)
+    with torch.device("cpu"):  # it reads numbers out of tensors, which "meta" has none of
+        trunk = swin_transformer.SwinTransformer(**swin)
     joined: Any = backbone.Joiner(trunk, backbone.build_position_encoding(arguments))
     joined.num_channels = trunk.num_features[swin["out_indices"][0] :]
     with _own_text_encoder(groundingdino, bert, tokenizer):
