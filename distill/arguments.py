@@ -195,7 +195,7 @@ def _add_model_verbs(verbs: Any, functions: Functions) -> None:
 def _add_label_verbs(verbs: Any, functions: Functions) -> None:
     about = "Verify, count, show and ask a label store."
     labels = verbs.add_parser("labels", help=about, description=about)
-    actions = labels.add_subparsers(required=True, metavar="verify|repair|stats|show|query")
+    actions = labels.add_subparsers(required=True, metavar="verify|repair|stats|show|query|inspect")
 
     added = _verb(actions, functions, "labels verify", "runs/labels")
     added.add_argument("store", type=Path)
@@ -215,6 +215,14 @@ def _add_label_verbs(verbs: Any, functions: Functions) -> None:
     out = "the picture to write (default: in the store, sheet.png or after the key)"
     added.add_argument("--out", type=Path, help=out)
 
+    example = "runs/labels --data photos --model runs/student/model"
+    added = _verb(actions, functions, "labels inspect", example)
+    added.add_argument("store", type=Path)
+    added.add_argument(
+        "--data", type=place, required=True, metavar="PATH|URL", help="what was labelled"
+    )
+    _add_model(added, "another opinion, such as the student's; without it the store's own")
+
     example = "runs/labels 'confidence > 0.8 and image_width >= 1024'"
     added = _verb(actions, functions, "labels query", example)
     added.add_argument("store", type=Path)
@@ -227,13 +235,10 @@ def _add_result_verbs(verbs: Any, functions: Functions) -> None:
     added.add_argument("run", type=Path)
 
 
-def _add_model(added: argparse.ArgumentParser) -> None:
-    added.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR|ID",
-        help="a depth model of transformers: its folder, such as model/ of a run, or hub id",
-    )
+def _add_model(added: argparse.ArgumentParser, optional: str = "") -> None:
+    what = "a depth model of transformers: its folder, such as model/ of a run, or hub id"
+    said = f"{optional}; {what}" if optional else what
+    added.add_argument("--model", required=not optional, metavar="DIR|ID", help=said)
     added.add_argument(
         "--space",
         type=space,

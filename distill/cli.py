@@ -6,18 +6,17 @@ a checkpoint written.
 """
 
 import argparse
-import hashlib
 import importlib
 import json
 import logging
 import os
 import pkgutil
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from distill import job as jobs
+from distill import label_verbs
 from distill import recipe as recipes
 from distill.arguments import parser, place
 
@@ -184,56 +183,6 @@ def evaluate(args: argparse.Namespace) -> None:
         print((args.out / "summary.json").read_text(), end="")
 
 
-def verify_labels(args: argparse.Namespace) -> None:
-    """Check every byte of a label store."""
-    from distill.labels import account
-
-    account.verify(args.store)
-    print(f"{args.store}: every shard and label matches its checksum")
-
-
-def repair_labels(args: argparse.Namespace) -> None:
-    """Take damaged shards out of a label store, so that its job writes only these again."""
-    from distill.labels import account
-
-    found = account.repair(args.store)
-    for path, reason in found.items():
-        print(f"{path}: {reason}")
-    if found:
-        print(f"{args.store}: start its label job again with --resume")
-    else:
-        print(f"{args.store}: nothing is damaged")
-
-
-def label_stats(args: argparse.Namespace) -> None:
-    """Say how a label store was made and what it holds."""
-    from distill.labels import account
-
-    print(json.dumps(account.stats(args.store), indent=2))
-
-
-def show_labels(args: argparse.Namespace) -> None:
-    """Write a picture of one label, or of a sheet of them."""
-    from distill.report import label_sheet
-
-    out = args.out or args.store / _picture_name(args.key)
-    print(label_sheet.show(args.store, out, key=args.key, photos=args.data))
-
-
-def query_labels(args: argparse.Namespace) -> None:
-    """Print the keys of the labels that a condition holds for, one on each line."""
-    from distill.labels.query import write
-    from distill.labels.store import LabelStore
-
-    found = LabelStore(args.store, allow_incomplete=True).select(args.where)
-    if args.out is not None:
-        write(found, args.out)
-        print(f"{args.out}: {len(found)} labels")
-        return
-    for key in found["key"]:
-        print(key.as_py())
-
-
 def report(args: argparse.Namespace) -> None:
     """Write one HTML page about a run."""
     from distill.report.page import write_report
@@ -249,14 +198,6 @@ def _job(args: argparse.Namespace, name: str) -> jobs.Job:
 def _fail(message: str, code: int) -> int:
     print(f"distill: {message}", file=sys.stderr)
     return code
-
-
-def _picture_name(key: str | None) -> str:
-    """Of the sheet, or of one label: the end of its key, and a digest, as keys differ in more."""
-    if key is None:
-        return "sheet.png"
-    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", key)[-100:]
-    return f"label-{plain}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.png"
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
@@ -289,10 +230,6 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "convert": convert,
     "predict": predict,
     "evaluate": evaluate,
-    "labels verify": verify_labels,
-    "labels repair": repair_labels,
-    "labels stats": label_stats,
-    "labels show": show_labels,
-    "labels query": query_labels,
+    **label_verbs.VERBS,
     "report": report,
 }

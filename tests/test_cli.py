@@ -102,7 +102,14 @@ def test_wrong_settings(tmp_path: Path, capsys, settings: list[str], message: st
 
 VERBS = [
     *("run", "show", "list", "convert", "predict", "evaluate", "report"),
-    *("labels verify", "labels repair", "labels stats", "labels show", "labels query"),
+    *(
+        "labels verify",
+        "labels repair",
+        "labels stats",
+        "labels show",
+        "labels query",
+        "labels inspect",
+    ),
     *("plan", "doctor", "data inspect", "data check", "data count", "data list"),
 ]
 
@@ -245,7 +252,7 @@ def test_one_label_does_not_replace_the_sheet_nor_another_label(tmp_path: Path, 
 
 def test_names_of_pictures_are_safe_short_and_differ():
     keys = ["a/b", "a_b", "ä/b", "../../etc/x", "x" * 5000, "y" + "x" * 5000, "a\n\\:b"]
-    names = [cli._picture_name(key) for key in keys]
+    names = [label_verbs._picture_name(key) for key in keys]
     assert len(set(names)) == len(keys)
     assert all(re.fullmatch(r"label-[A-Za-z0-9._-]{1,120}\.png", name) for name in names)
 

@@ -34,8 +34,9 @@ FLOORS = {
     "distill.recipe": 3,
     "distill.arguments": 3,
     "pseudo_labels": 3,
-    "distill.cli": 4,
-    "distill.__main__": 5,
+    "distill.cli": 5,
+    "distill.label_verbs": 4,
+    "distill.__main__": 6,
     "recipes": 4,
     "benchmarks": 5,
 }
