@@ -285,7 +285,7 @@ def _chosen(
     """The regions above both thresholds, boxes as shares of the image, surest first."""
     surest = torch.stack([probability[:, span].amax(1) for span in spans], 1)
     whole = torch.stack([(probability[:, span] > text_threshold).all(1) for span in spans], 1)
-    phrase = surest.masked_fill(~whole, -1).argmax(1).tolist()
+    phrase: list[int] = surest.masked_fill(~whole, -1).argmax(1).tolist()
     score = probability.amax(1)
     corners = torch.cat([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1)
     corners = corners.clamp(0, 1)

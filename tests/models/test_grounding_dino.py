@@ -231,7 +231,9 @@ def test_regions_by_hand(tokenizer: Any):
 
 def test_regions_are_the_official_ones_where_those_name_a_phrase(tokenizer: Any):
     pytest.importorskip("groundingdino")
-    from groundingdino.util.utils import get_phrases_from_posmap
+    from groundingdino.util import utils
+
+    get_phrases_from_posmap: Any = utils.get_phrases_from_posmap
 
     phrases = ["sky", "traffic light", "person"]
     caption, _ = caption_of(phrases, tokenizer)
@@ -262,7 +264,8 @@ def test_prepared_as_officially(size: tuple[int, int]):
         transforms.ToTensor(),
         transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     ]
-    theirs, _ = transforms.Compose(steps)(image, None)
+    official: Any = transforms.Compose(steps)
+    theirs, _ = official(image, None)
     ours = grounding_dino._normalised(prepare(image)[None])[0]
     assert torch.allclose(ours, theirs, atol=1e-6, rtol=0)
 
