@@ -289,7 +289,7 @@ def _chosen(
     score = probability.amax(1)
     corners = torch.cat([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1)
     corners = corners.clamp(0, 1)
-    kept = ((score > box_threshold) & whole.any(1)).nonzero()[:, 0].tolist()
+    kept: list[int] = ((score > box_threshold) & whole.any(1)).nonzero()[:, 0].tolist()
     found = [
         Region(
             _scaled(corners[i].tolist(), (1.0, 1.0, 1.0, 1.0)), phrases[phrase[i]], float(score[i])
