@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from distill.labels.codec import JpegXl
+from distill.labels.encoded import encode_label
 from distill.labels.meta import StoreMeta, hash_keys
-from distill.labels.shards import encode_label, write_shard
+from distill.labels.shards import write_shard
 from distill.types import Prediction, Space
 
 Figure = tuple[float, float, str]  # ours, baseline, unit

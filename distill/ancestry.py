@@ -25,7 +25,7 @@ def of_training(name: str, objective: nn.Module, datasets: Iterable[Dataset]) ->
     """
     weights = (getattr(module, "weights_from", None) for module in objective.modules())
     sources = dict.fromkeys(str(source) for source in weights if source is not None)
-    parts = (*map(_of_weights, sources), *map(of_dataset, datasets))
+    parts = (*map(of_weights, sources), *map(of_dataset, datasets))
     return Lineage(kind="model", name=name, made_from=parts)
 
 
@@ -75,8 +75,8 @@ def card(made: Lineage) -> str:
     )
 
 
-def _of_weights(source: str) -> Lineage:
-    """A model that training started from or looked at; an official `.pth` is one file."""
+def of_weights(source: str) -> Lineage:
+    """A model that is used here, by folder, hub id or file; an official `.pth` is one file."""
     if Path(source).is_file():
         with Path(source).open("rb") as file:
             return lineage.of_model(source, sha256=hashlib.file_digest(file, "sha256").hexdigest())

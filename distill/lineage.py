@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
 from transformers.utils.hub import cached_file
 
 from distill import licences
@@ -184,8 +185,10 @@ def _file(model: str | Path, name: str) -> Path | None:
     """A file of a directory or of the hub's local copy; None where there is none."""
     if Path(model).is_dir():
         return path if (path := Path(model) / name).is_file() else None
-    if Path(model).exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(model)):
+    if Path(model).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(model)):
         return None  # a single file, or no hub id
+    if not isinstance(try_to_load_from_cache(str(model), "config.json"), str):
+        return None  # never loaded here: to ask a hub that cannot be reached takes a minute
     try:
         found = cached_file(
             str(model),

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from distill import atomic, job, lineage
+from distill import atomic, job
 from distill.labels.account import discard_changed
 from distill.labels.codec import Codec, JpegXl
-from distill.labels.meta import StoreMeta, TeacherMeta, hash_keys, read_meta
+from distill.labels.meta import StoreMeta, hash_keys, read_meta
 from distill.labels.shards import committed, discard_shard, read_report
 from distill.labels.store import LabelStore
 from distill.models.foreign import load_predictor
@@ -27,8 +27,9 @@ from distill.types import Dataset, Space
 from pseudo_labels.claims import probe
 from pseudo_labels.defects import image_defect
 from pseudo_labels.guards import Guards, Zeros, zeros_reported
-from pseudo_labels.predictor import Predictor, Strategy
+from pseudo_labels.predictor import Asker, Predictor, Strategy
 from pseudo_labels.quarantine import quarantined, write_quarantine
+from pseudo_labels.record import helped, told
 from pseudo_labels.strategies.plain import plain
 from pseudo_labels.worker import Worker
 
@@ -133,7 +134,7 @@ class LabelJob:
             images, teachers = self.images(), self.teachers(device)
             asker = self.strategy(teachers)
             order = _in_key_order(images)
-            meta = self._meta(images, order, teachers, asker.space, device)
+            meta = self._meta(images, order, teachers, asker, device)
             if main:
                 _open_store(out, meta, resume=resume or _restarted())
                 self._discard(out, images)
@@ -190,14 +191,14 @@ class LabelJob:
         images: Dataset,
         order: Sequence[int],
         teachers: Sequence[Predictor],
-        space: Space,
+        asker: Asker,
         device: torch.device,
     ) -> StoreMeta:
         on_gpu = device.type == "cuda"
         return StoreMeta(
-            teachers=tuple(map(_told, teachers)),
+            teachers=tuple(map(told, teachers)),
             image_limits={"min_side": self.min_side, "max_aspect": self.max_aspect},
-            space=space,
+            space=asker.space,
             strategy=job.describe(self.strategy),
             codec=job.describe(self.codec),
             error_bound=self.codec.error_bound,
@@ -212,6 +213,7 @@ class LabelJob:
             keys=len(order),
             keys_sha256=hash_keys(images.key(index) for index in order),
             shard_size=self.shard_size,
+            **helped(asker),
             versions={name: metadata.version(name) for name in _VERSIONS},
         )
 
@@ -237,19 +239,6 @@ class LabelJob:
         _ = LabelStore(out).index  # joined once, for all who will read the store
         if reasons:
             raise job.PartialFailure(reasons)
-
-
-def _told(teacher: Predictor) -> TeacherMeta:
-    return TeacherMeta(
-        name=teacher.name,
-        sha256=teacher.sha256,
-        licence=teacher.licence,
-        space=teacher.space.name,
-        preprocessing=dict(teacher.preprocessing),
-        lineage=lineage.of_model(
-            teacher.name, sha256=teacher.sha256, licence=teacher.licence
-        ).as_json(),
-    )
 
 
 def _in_key_order(images: Dataset) -> Sequence[int]:

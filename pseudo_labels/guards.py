@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distill.job import GuardStop
-from distill.labels.shards import EncodedLabel, ShardReport
+from distill.labels.encoded import EncodedLabel
+from distill.labels.shards import ShardReport
 
 _MANY = 100  # images; fewer may all be of the sky
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.job import Interrupted
-from distill.labels.shards import EncodedLabel
+from distill.labels.encoded import EncodedLabel
 from pseudo_labels.predictor import Answer
 
 Asked = Callable[[], Answer]

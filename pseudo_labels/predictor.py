@@ -108,6 +108,19 @@ class ReadsFiles(Protocol):
         ...
 
 
+@runtime_checkable
+class UsesHelpers(Protocol):
+    """An `Asker` that asks more models than teachers, such as those that find sky and classes.
+
+    Attributes:
+        classes: names of the classes in its answers.
+        helpers: paths or hub ids of those models.
+    """
+
+    classes: Sequence[str]
+    helpers: Sequence[str]
+
+
 Strategy = Callable[[Sequence[Predictor]], Asker]
 """How teachers are asked, once they are loaded."""
 

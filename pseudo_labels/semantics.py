@@ -60,9 +60,11 @@ class SemanticAsker:
         box_threshold: see `grounding_dino.find_regions`.
         text_threshold: see there.
         shortest: pixels of the finder's short side, its long one at most 5/3 of it.
+        helpers: where finder and masks came from.
 
     Attributes:
         classes: names of the classes, for the store.
+        helpers: for the record of what labels were made of.
 
     Raises:
         ValueError: nothing to look for, a phrase that is empty or comes twice, over 255 classes.
@@ -79,11 +81,12 @@ class SemanticAsker:
         box_threshold: float = 0.35,
         text_threshold: float = 0.25,
         shortest: int = 800,
+        helpers: Sequence[str] = (),
     ) -> None:
         if len(classes) > 255:
             raise ValueError(f"{len(classes)} classes; a class plane of 8 bits holds 255")
         self._inner, self._finder, self._masks = inner, finder, masks
-        self.classes, self._sky = tuple(classes), sky
+        self.classes, self.helpers, self._sky = tuple(classes), tuple(helpers), sky
         first = () if sky is None or sky in classes else (sky,)
         self._phrases = (*first, *classes)
         self._thresholds, self._shortest = (box_threshold, text_threshold), shortest
@@ -171,4 +174,5 @@ def with_semantics(
         sky=sky,
         box_threshold=box_threshold,
         text_threshold=text_threshold,
+        helpers=(str(finder), str(masks)),
     )

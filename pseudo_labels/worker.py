@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from distill.datasets.images import read_pil, read_size
 from distill.labels.codec import Codec
+from distill.labels.encoded import EncodedLabel, encode_label
 from distill.labels.meta import StoreMeta
 from distill.labels.planes import Planes
-from distill.labels.shards import EncodedLabel, committed, encode_label, read_report, write_shard
+from distill.labels.shards import committed, read_report, write_shard
 from distill.types import Dataset, Encoded, Prediction
 from pseudo_labels.claims import Claims
 from pseudo_labels.defects import map_defect

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from distill.datasets.photographs import open_photographs
 from pseudo_labels.generate import LabelJob
+from pseudo_labels.semantics import with_semantics
 from pseudo_labels.strategies.council import council as council_strategy
 from pseudo_labels.strategies.cross_context import cross_context as cross_context_strategy
 from pseudo_labels.strategies.edges import edges
@@ -79,4 +80,25 @@ def cross_context(
         images=partial(open_photographs, data),
         teacher=teacher,
         strategy=partial(edges, inner=partial(cross_context_strategy, grid=grid)),
+    )
+
+
+def sky(
+    data: Path | str = PHOTOS,
+    *,
+    teacher: str = TEACHER,
+    finder: str = "IDEA-Research/grounding-dino-tiny",
+    masks: str = "syscv-community/sam-hq-vit-base",
+) -> LabelJob:
+    """One look at each image; sky, found by Grounding DINO and cut out by HQ-SAM, is far.
+
+    `finder` may be an official .pth, such as groundingdino_swint_ogc.pth, with the extra
+    `[semantic]`. More classes: `partial(with_semantics, ..., classes=("mirror", "window"))`.
+
+    distill run recipes.labels:sky --data photos --out runs/labels
+    """
+    return LabelJob(
+        images=partial(open_photographs, data),
+        teacher=teacher,
+        strategy=partial(with_semantics, finder=finder, masks=masks),
     )

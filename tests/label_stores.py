@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from distill.labels.codec import JpegXl
+from distill.labels.encoded import encode_label
 from distill.labels.meta import StoreMeta, TeacherMeta, hash_keys
-from distill.labels.shards import encode_label, write_shard
+from distill.labels.shards import write_shard
 from distill.types import Prediction, Space
 
 KEYS = tuple(f"photos/day.{day}/IMG_{number:04d}.jpg" for day in (1, 2) for number in range(4))

@@ -13,7 +13,8 @@ from PIL import Image
 from distill.datasets.photographs import open_photographs
 from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.labels.codec import JpegXl
-from distill.labels.shards import encode_label, write_shard
+from distill.labels.encoded import encode_label
+from distill.labels.shards import write_shard
 from distill.loading import Batches, Mixture, batches
 from distill.transforms import resize_and_crop
 from distill.types import Prediction, Sample, Space

@@ -10,7 +10,7 @@ from label_stores import KEYS, write_store
 from PIL import Image
 from tiny_models import save_depth_anything
 
-from distill import arguments, cli
+from distill import arguments, cli, label_verbs
 from distill.job import GuardStop, Interrupted, PartialFailure
 from distill.types import Space
 

@@ -50,7 +50,7 @@ def of_labels(store: LabelStore, images: Dataset) -> Lineage:
     """What a store of labels was made of.
 
     Raises:
-        ValueError: what it says of a teacher is damaged.
+        ValueError: what it says of a model is damaged.
     """
     teachers = []
     for teacher in store.meta.teachers:
@@ -64,5 +64,5 @@ def of_labels(store: LabelStore, images: Dataset) -> Lineage:
         kind="labels",
         name=str(store.path),
         sha256=made,
-        made_from=(*teachers, of_dataset(images)),
+        made_from=(*teachers, *map(lineage.from_json, store.meta.helpers), of_dataset(images)),
     )

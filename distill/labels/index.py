@@ -64,7 +64,8 @@ SCHEMA: Any = _pa.schema(
 
 def to_bytes(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> bytes:
     """An index file; equal rows and summary give equal bytes."""
-    schema = SCHEMA.with_metadata({"distill": json.dumps(summary)})
+    text = json.dumps(summary)
+    schema = SCHEMA.with_metadata({"distill": text, "distill sha256": _sha256(text)})
     table = _pa.Table.from_pylist(rows, schema=schema)
     sink = io.BytesIO()
     _parquet.write_table(table, sink, compression="zstd", write_page_checksum=True)
@@ -78,9 +79,14 @@ def read_summary(path: Path) -> dict[str, Any]:
         ValueError: it cannot be read.
     """
     try:
-        return json.loads(_parquet.read_schema(path).metadata[b"distill"])
+        metadata: dict[bytes, bytes] = _parquet.read_schema(path).metadata
+        text = metadata[b"distill"].decode()
+        digest = metadata[b"distill sha256"].decode()
     except _UNREADABLE as error:
         raise ValueError(f"unreadable index ({error})") from error
+    if _sha256(text) != digest:
+        raise ValueError("unreadable index (the checksum of its summary differs)")
+    return json.loads(text)
 
 
 def read_rows(path: Path) -> Any:
@@ -147,6 +153,10 @@ def _batches(paths: Sequence[Path]) -> Iterator[Any]:
             except ValueError as error:
                 raise CorruptIndex(path, str(error)) from error
         yield from _pa.concat_tables(tables).combine_chunks().to_batches()
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _stamp(paths: Sequence[Path]) -> str:

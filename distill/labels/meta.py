@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import atomic
-from distill.labels.shards import check_key
+from distill.labels.encoded import check_key
 from distill.types import Space
 
 FORMAT = 2
@@ -45,6 +45,7 @@ class StoreMeta:
         space: what the labels' numbers mean.
         strategy: how the teachers were asked.
         classes: names of the classes in the plane `classes`, from 1 on.
+        helpers: the lineages of other models that took part, such as those that found sky.
         codec: how maps became bytes.
         error_bound: of the codec, relative to the range of a map.
         inference: what else the bytes depend on: batch size, dtype, threads, device.
@@ -68,6 +69,7 @@ class StoreMeta:
     keys_sha256: str
     shard_size: int
     classes: tuple[str, ...] = ()
+    helpers: tuple[dict[str, Any], ...] = ()
     versions: dict[str, str] = field(default_factory=dict[str, str])
     format: int = FORMAT
 
@@ -100,8 +102,10 @@ class StoreMeta:
         }
 
     def write(self, root: Path) -> None:
-        """Write `store.json` into `root`."""
-        atomic.write_text(root / "store.json", json.dumps(self._plain(), indent=2) + "\n")
+        """Write `store.json` into `root`, a checksum of its fields behind them."""
+        plain = self._plain()
+        told = plain | {"sha256": _sha256(plain)}
+        atomic.write_text(root / "store.json", json.dumps(told, indent=2) + "\n")
 
     def _plain(self) -> dict[str, Any]:
         return json.loads(json.dumps(asdict(self) | {"space": self.space.name}))
@@ -134,19 +138,27 @@ def read_meta(root: Path) -> StoreMeta:
         )
     try:
         plain = json.loads(path.read_text())
+        digest = plain.pop("sha256", None)
         wanted, found = {entry.name for entry in fields(StoreMeta)}, set(plain)
         if plain.get("format") != FORMAT or wanted != found:
             raise ValueError(
                 f"format {plain.get('format')}, fields {sorted(wanted ^ found)} differ"
             )
+        if digest != _sha256(plain):
+            raise ValueError("its checksum differs: it was changed after it was written")
         teachers = tuple(TeacherMeta(**teacher) for teacher in plain["teachers"])
         told = {"teachers": teachers, "space": Space[plain["space"]]}
-        return StoreMeta(**plain | told | {"classes": tuple(plain["classes"])})
+        told |= {name: tuple(plain[name]) for name in ("classes", "helpers")}
+        return StoreMeta(**plain | told)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{path}: not a store of format {FORMAT} ({error}); label the images anew into another "
             "folder"
         ) from error
+
+
+def _sha256(plain: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def hash_keys(keys: Iterable[str]) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from distill.labels.encoded import encode_label
 from distill.labels.planes import Planes
-from distill.labels.shards import encode_label
 from distill.plan.load import Load
 from distill.plan.networks import Stand
 from distill.types import Dataset, Encoded, Prediction, Sample, Space

@@ -14,8 +14,9 @@ from scenes import Scene, ball, pinhole, room
 from distill.datasets.image_folder import ImageFolder
 from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.labels.codec import Float32, JpegXl
+from distill.labels.encoded import encode_label
 from distill.labels.planes import Planes
-from distill.labels.shards import CorruptShard, encode_label, write_shard
+from distill.labels.shards import CorruptShard, write_shard
 from distill.types import Prediction, Sample, Space
 
 H, W = 14, 28  # of the labels

@@ -6,8 +6,9 @@ from label_stores import meta, ramp
 
 from distill.labels import shards
 from distill.labels.codec import JpegXl
+from distill.labels.encoded import encode_label
 from distill.labels.planes import Planes
-from distill.labels.shards import CorruptShard, encode_label
+from distill.labels.shards import CorruptShard
 from distill.labels.store import LabelStore
 from distill.types import Prediction, Space
 

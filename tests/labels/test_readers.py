@@ -9,7 +9,7 @@ import pytest
 from label_stores import KEYS, ramp, write_store
 from webdataset.compat import WebDataset
 
-from distill.labels.shards import unescape
+from distill.labels.encoded import unescape
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ import torch
 from label_stores import KEYS, meta, ramp, teacher, write_store
 from torch.utils.data import DataLoader
 
-from distill.labels import shards
+from distill.labels import encoded, shards
 from distill.labels.codec import JpegXl, decode
+from distill.labels.encoded import encode_label
 from distill.labels.meta import StoreMeta, hash_keys, read_meta
-from distill.labels.shards import CorruptShard, encode_label
+from distill.labels.shards import CorruptShard
 from distill.labels.store import LabelStore
 from distill.types import Prediction, Space
 
@@ -65,8 +66,8 @@ def test_awkward_keys(tmp_path):
 
 @pytest.mark.parametrize("key", AWKWARD + list(KEYS))
 def test_escaping(key):
-    assert "." not in shards.escape(key)
-    assert shards.unescape(shards.escape(key)) == key
+    assert "." not in encoded.escape(key)
+    assert encoded.unescape(encoded.escape(key)) == key
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_escaping(key):
 )
 def test_keys_that_are_no_plain_path(key):
     with pytest.raises(ValueError, match="must be a plain relative path"):
-        shards.check_key(key)
+        encoded.check_key(key)
     with pytest.raises(ValueError, match="must be a plain relative path"):
         encode_label(key, prediction(), codec=JpegXl(), image_size=(1, 1))
 
@@ -166,7 +167,7 @@ def test_every_flipped_bit_of_a_shard_is_found(store):
         (fault,) = _damaged(store)
         inside = [r["key"] for r in rows if r["offset"] <= place < r["offset"] + r["size"]]
         assert (fault.path, fault.key) == (path, inside[0] if inside else None)
-    with pytest.raises(CorruptShard, match=r"labels-00001.tar.*delete the shard's index file"):
+    with pytest.raises(CorruptShard, match=r"labels-00001.tar.*run `distill labels repair`"):
         LabelStore(store).verify()
 
 
@@ -307,6 +308,24 @@ def test_meta_survives_and_compares(tmp_path):
     assert several.differences(ours)["teacher2_sha256"] == ("1" * 64, None)
     assert several.teacher_names == "tiny and big"
     assert [meta(KEYS[:n], shard_size=3).shards for n in (1, 3, 4)] == [1, 1, 2]
+
+
+def test_a_changed_record_is_refused(store):
+    path = store / "store.json"
+    text = path.read_text()
+    assert "apache-2.0" in text
+    path.write_text(text.replace("apache-2.0", "apache-2.1"))
+    with pytest.raises(ValueError, match="its checksum differs"):
+        LabelStore(store)
+
+
+def test_what_a_shard_says_of_itself_has_a_checksum(store, monkeypatch):
+    path = shards.index_path(store, 1)
+    rows, summary = shards.read_rows(store, 1).to_pylist(), shards.index.read_summary(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(shards.index, "_sha256", lambda text: "0" * 64)
+        path.write_bytes(shards.index.to_bytes(rows, summary))
+    assert "the checksum of its summary differs" in _damaged(store)[0].reason
 
 
 def test_what_is_no_store(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distill.job import Interrupted
-from distill.labels.shards import EncodedLabel
+from distill.labels.encoded import EncodedLabel
 from pseudo_labels.defects import image_defect, map_defect
 from pseudo_labels.pipeline import Read, Steps, batches, label_shards
 from pseudo_labels.predictor import Answer

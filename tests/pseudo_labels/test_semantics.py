@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GroundingDinoForObjectDetection
 
+from distill import lineage
+from distill.datasets.image_folder import ImageFolder
+from distill.datasets.licences import of_labels
+from distill.datasets.pseudo_labelled import PseudoLabelled
+from distill.labels.store import LabelStore
 from distill.transforms import _nearest
 from distill.types import Space
 from pseudo_labels.predictor import Answer, Asker
 from pseudo_labels.semantics import SemanticAsker, with_semantics
-from tests import tiny_grounding
+from tests import tiny_grounding, tiny_teacher
+from tests.models import test_hq_sam as tiny_hq_sam
 
 
 class Inner:
@@ -163,3 +169,39 @@ def test_a_strategy_of_a_job(tmp_path: Any, tokenizer: Any):
     assert answer.far.shape == answer.classes.shape == (2, 14, 28)
     assert answer.far.any() or answer.classes.any()
     assert not (answer.far & (answer.classes > 0)).any()
+
+
+def test_a_label_job_keeps_sky_classes_and_what_found_them(tmp_path):
+    photos = tiny_teacher.write_photos(tmp_path / "photos", 2)
+    finder = GroundingDinoForObjectDetection(tiny_grounding.config())
+    tiny_grounding.randomise(finder, torch.Generator().manual_seed(0))
+    finder.save_pretrained(tmp_path / "finder")
+    tiny_grounding.write_text(tmp_path / "text")
+    AutoTokenizer.from_pretrained(tmp_path / "text").save_pretrained(tmp_path / "finder")
+    masks = tiny_hq_sam.tiny(tmp_path / "masks")
+    strategy = partial(
+        with_semantics,
+        finder=tmp_path / "finder",
+        masks=masks,
+        classes=("mirror",),
+        box_threshold=0.0,
+        text_threshold=0.0,
+    )
+    job = tiny_teacher.job(photos, strategy=strategy)
+    job.run(tmp_path / "store")
+    store = LabelStore(tmp_path / "store")
+    assert store.verify() == 2
+    assert store.meta.classes == ("mirror",)
+    made = [lineage.from_json(helper) for helper in store.meta.helpers]
+    assert [part.name for part in made] == [str(tmp_path / "finder"), str(masks)]
+    assert len({part.sha256 for part in made}) == 2
+    planes = [store.read(key).planes for key in store.keys()]  # noqa: SIM118 no dictionary
+    assert all(plane.far is not None and plane.classes is not None for plane in planes)
+    assert None not in store.index["far"].to_pylist()
+    images = ImageFolder(photos)
+    chain = [part.name for part in of_labels(store, images).made_from]
+    assert chain == ["tiny", str(tmp_path / "finder"), str(masks), "photos"]
+    assert len(PseudoLabelled(images, tmp_path / "store")) == 2
+    finder.save_pretrained(tmp_path / "finder", max_shard_size="100KB")
+    with pytest.raises(ValueError, match="helpers: store"):
+        job.run(tmp_path / "store", resume=True)

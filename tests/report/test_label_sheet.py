@@ -13,8 +13,9 @@ from distill.cli import main
 from distill.job import PartialFailure
 from distill.labels.account import stats, verify
 from distill.labels.codec import JpegXl
+from distill.labels.encoded import encode_label
 from distill.labels.planes import Planes
-from distill.labels.shards import discard_shard, encode_label, write_shard
+from distill.labels.shards import discard_shard, write_shard
 from distill.report.label_sheet import show
 from distill.types import Prediction, Space
 
@@ -42,7 +43,9 @@ def test_every_fault_is_named(store):
     with pytest.raises(PartialFailure) as caught:
         verify(store)
     assert list(caught.value.failures) == [str(store / "labels-00002.tar"), str(path)]
-    assert caught.value.failures[str(path)].startswith(f"at {KEYS[3]}: checksum differs; delete")
+    assert caught.value.failures[str(path)].startswith(
+        f"at {KEYS[3]}: checksum differs; run `distill labels repair`"
+    )
     assert main(["labels", "verify", str(store)]) == 1
 
 
