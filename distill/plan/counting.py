@@ -94,7 +94,10 @@ def size(module: nn.Module, *, trained: bool | None = None) -> int:
 
 
 class _Live(TorchDispatchMode):
-    """Watches the memory of every tensor that an operation makes, until it is gone."""
+    """Watches the memory of every tensor that an operation makes, until it is gone.
+
+    Memory that an operation gets was there before, or is known already.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,19 +107,23 @@ class _Live(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> object:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage(), ours=False)  # of a view of it, too
         made = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):
             if isinstance(leaf, Tensor):
-                self._add(leaf.untyped_storage())
+                self._add(leaf.untyped_storage(), ours=True)
         return made
 
-    def _add(self, memory: Any) -> None:
+    def _add(self, memory: Any, *, ours: bool) -> None:
         if id(memory) in self._known:
             return
         self._known.add(id(memory))
-        self.now += memory.nbytes()
+        size = memory.nbytes() if ours else 0
+        self.now += size
         self.peak = max(self.peak, self.now)
-        weakref.finalize(memory, self._forget, id(memory), memory.nbytes())
+        weakref.finalize(memory, self._forget, id(memory), size)
 
     def _forget(self, identity: int, size: int) -> None:
         self._known.discard(identity)

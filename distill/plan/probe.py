@@ -35,6 +35,7 @@ class Speed:
     Attributes:
         image: of wall time, each.
         processor: of processor time, each, of all processes of the job together.
+        processor_start: of the same, before the first image.
         event: of wall time, for a validation with a checkpoint.
         start: of wall time, until the first image is through.
         label_bytes: of a label in the store; None in training.
@@ -43,6 +44,7 @@ class Speed:
 
     image: float
     processor: float
+    processor_start: float
     event: float
     start: float
     label_bytes: float | None
@@ -78,7 +80,7 @@ def _timed(run: Callable[[], None]) -> _Took:
 def _training(job: Any, seconds: float, folder: Path) -> Speed:
     few = 3
     short = _timed(partial(_train, job, few, folder / "short"))
-    first, last = _rows(folder / "short")
+    first, *_, last = _rows(folder / "short")
     update = max(1e-4, (last["seconds"] - first["seconds"]) / (few - 1))
     many = max(4 * few, math.floor((seconds - 2 * short.wall) / update))
     long = _timed(partial(_train, job, many, folder / "long"))
@@ -89,9 +91,11 @@ def _training(job: Any, seconds: float, folder: Path) -> Speed:
     summary = json.loads((folder / "long" / "summary.json").read_text())
     event = max(0.0, summary["seconds"] - end["seconds"])
     images = job.batch_size
+    processor = (long.processor - short.processor) / (many - few)
     return Speed(
         image=update / images,
-        processor=(long.processor - short.processor) / (many - few) / images,
+        processor=processor / images,
+        processor_start=max(0.0, short.processor - few * processor),
         event=event,
         start=max(0.0, long.wall - many * update - event),
         label_bytes=None,
@@ -122,8 +126,7 @@ def _rates(
 
 
 def _rows(out: Path) -> Sequence[Mapping[str, float]]:
-    rows = [row for row in read_rows(out / "metrics.jsonl") if "seconds" in row]
-    return rows if len(rows) > 2 else [rows[0], rows[-1]]
+    return [row for row in read_rows(out / "metrics.jsonl") if "seconds" in row]
 
 
 def _labelling(job: Any, seconds: float, folder: Path) -> Speed:
@@ -139,9 +142,11 @@ def _labelling(job: Any, seconds: float, folder: Path) -> Speed:
             break
         many = min(len(dataset), max(2 * many, min(fits, 8 * many)))
     written = _written(folder / f"{many}")
+    processor = (long.processor - short.processor) / (many - few)
     return Speed(
         image=image,
-        processor=(long.processor - short.processor) / (many - few),
+        processor=processor,
+        processor_start=max(0.0, short.processor - few * processor),
         event=0.0,
         start=max(0.0, short.wall - few * image),
         label_bytes=written / many,

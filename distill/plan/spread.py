@@ -35,7 +35,7 @@ class Spread:
         one, and all that lies outside of layers, with the gradients of one of them.
         """
         if self.kind == "DDP":
-            return {"exchange buckets": size(module, trained=True)}
+            return {"exchange buckets": float(size(module, trained=True))}
         if self.kind == "alone":
             return {}
         layers = [part for part in module.modules() if type(part).__name__ == self.layer]
@@ -43,7 +43,8 @@ class Spread:
             raise ValueError(f"plan: FSDP wraps {self.layer}, of which the network has none")
         largest, inside = max(map(size, layers)), sum(map(size, layers))
         outside = size(module) - inside
-        return {"put together": 3 * largest + outside + min(outside, size(module, trained=True))}
+        gradients = min(outside, size(module, trained=True))
+        return {"put together": float(3 * largest + outside + gradients)}
 
     def sent(self, module: nn.Module, passes: int) -> float:
         """Bytes that each device sends for one update of `passes` batches, by the ring algorithm.

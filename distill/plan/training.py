@@ -159,10 +159,10 @@ def _memory(update: _Update, spread: Spread) -> dict[str, float]:
     """What a device holds when it holds most: at the turn of the passes, or in the step."""
     beyond = max(update.passes.peak, update.gradients + update.step.peak - update.state)
     parts = {
-        "weights": spread.share(update.weights),
-        "frozen weights": spread.share(update.frozen),
-        "gradients": spread.share(update.gradients),
-        "optimizer": spread.share(update.state),
+        "weights": spread.share(float(update.weights)),
+        "frozen weights": spread.share(float(update.frozen)),
+        "gradients": spread.share(float(update.gradients)),
+        "optimizer": spread.share(float(update.state)),
         "moving average": float(update.average),
         "activations": float(max(0, beyond - update.gradients)),
     }
@@ -195,7 +195,7 @@ def _fitting(
 def _written(job: Any, update: _Update) -> float:
     """Bytes of the checkpoints that stay and of the exported student."""
     kept = min(job.keep_checkpoints, -(-job.steps // job.checkpoint_every))
-    return kept * (update.weights + update.average + update.state) + update.weights
+    return float(kept * (update.weights + update.average + update.state) + update.weights)
 
 
 def _events(job: Any) -> int:
