@@ -96,7 +96,7 @@ def audit(job: Any, question: Question, run: Path) -> Audit:
     rows = [
         Row(name="time", planned=seconds, actual=told["seconds"], unit="s"),
         Row(name="speed", planned=images / seconds, actual=_rate(told), unit="images/s"),
-        Row(name="disk", planned=plan.written, actual=told["bytes"], unit="B"),
+        Row(name="disk", planned=plan.written, actual=float(told["bytes"]), unit="B"),
         Row(name="memory", planned=plan.load.held, actual=told["memory"], unit="B"),
     ]
     return Audit(run=run, rows=rows, plan=plan, notes=told["notes"])

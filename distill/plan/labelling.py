@@ -140,7 +140,7 @@ def _picture(sample: Sample) -> Image.Image:
     return Image.fromarray((sample.image * 255).byte().permute(1, 2, 0).numpy())
 
 
-def _label_size(job: Any, space: Space, answer: Any, key: str) -> float:
+def _label_size(job: Any, space: Space, answer: Any, key: str) -> int:
     """Bytes of a label in the store, its index row among them."""
     values = answer.values[0]
     here = partial(_first, answer)

@@ -98,7 +98,7 @@ def _encoder_configuration(source: str | Path) -> Dinov2Config:
     if Path(source).is_file():
         return dinov2.configuration(dinov2.encoder_of(read_official(Path(source)), str(source)))
     if (Path(source) / "config.json").is_file():
-        return AutoConfig.from_pretrained(source)
+        return cast(Dinov2Config, AutoConfig.from_pretrained(source))
     raise ValueError(
         f"plan: no dimensions of {source} are known; give a folder with its config.json, or one of "
         f"{', '.join(_PUBLISHED_ENCODERS)}"
@@ -136,9 +136,20 @@ class Stand:
         """The processor's settings."""
         return self._predictor.preprocessing
 
+    @property
+    def inference(self) -> dict[str, Any]:
+        """Nothing: no label is kept."""
+        return {}
+
     def prepare(self, image: Image.Image) -> Float[Tensor, "3 h w"]:
         """As the teacher does."""
         return self._predictor.prepare(image)
+
+    def prepare_encoded(
+        self, data: bytes, *, name: str | None = None
+    ) -> tuple[Float[Tensor, "3 h w"], tuple[int, int]]:
+        """As the teacher does."""
+        return self._predictor.prepare_encoded(data, name=name)
 
     def predict_network(self, pixels: Float[Tensor, "b 3 h w"], /) -> Float[Tensor, "b h w"]:
         """A map that codecs make as large as a network's, with other noise each time.

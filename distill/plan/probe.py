@@ -125,7 +125,7 @@ def _rates(
     return lr(min(step, whole - 1), whole)
 
 
-def _rows(out: Path) -> Sequence[Mapping[str, float]]:
+def _rows(out: Path) -> Sequence[Mapping[str, Any]]:
     return [row for row in read_rows(out / "metrics.jsonl") if "seconds" in row]
 
 

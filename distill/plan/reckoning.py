@@ -96,7 +96,7 @@ class Plan:
         held = f"{scaled(load.held, 'B')} of {self.capacity / 1e9:.3g} GB on each: {parts}"
         cut = load.accumulate
         yield "memory", held + (f"; with accumulate={cut}" if cut and cut > 1 else "")
-        yield "time", f"{duration(self.seconds)}, {hours(self.device_hours)} device-hours"
+        yield "time", f"{duration(self.seconds)}, {digits(self.device_hours)} device-hours"
         yield "reading", self._reading()
         if load.sent:
             needed = load.sent * load.updates / self.seconds
@@ -129,45 +129,64 @@ def reckon(job: Any, question: Question) -> Plan:
         ValueError: a job of another kind, or something that the plan needs is not known; it says
             what to give.
     """
-    lies, speed = spread(question), None
-    if question.probe is not None:
-        known(job)
-        speed = probe(job, question.probe)
-        name, capacity = here()
-    else:
-        device = hardware.find(question.hardware or "")
-        name, capacity = device.name, device.memory
-    load = load_of(job, question, lies, None if question.probe else capacity)
-    if speed is not None:
-        rate, start = load.total / load.images / speed.image, speed.start
-        source = f"measured here on {speed.measured} images, loading and writing included"
-        events = load.events * speed.event
-        seconds = load.images * speed.image / lies.devices + events + start
-    else:
-        if load.precision == "fp32":
-            raise ValueError(
-                f"plan: nobody has measured fp32 on {name}; add --set dtype=bfloat16 (labels) or "
-                "precision=bf16 (training), or run there with --probe 60"
-            )
-        share = hardware.utilisation(device, load.kind, load.flops)
-        rate, start = share.share * device.peak, 0.0
-        source = f"{share.share:.0%} of its {device.peak / 1e12:.0f} TFLOP/s, {share.source}"
-        seconds = load.total / rate / lies.devices
+    _known(job)
+    lies = spread(question)
+    if question.probe is None:
+        return _from_table(job, question, lies, hardware.find(question.hardware or ""))
+    speed = probe(job, question.probe)
+    load = _load(job, question, lies, None)
+    name, capacity = here()
     return Plan(
         load=load,
         spread=lies,
         device=name,
         capacity=capacity,
-        calibration=source,
-        flop_rate=rate,
-        seconds=seconds,
-        start=start,
+        calibration=f"measured here on {speed.measured} images, loading and writing included",
+        flop_rate=load.total / load.images / speed.image,
+        seconds=load.images * speed.image / lies.devices + load.events * speed.event + speed.start,
+        start=speed.start,
         price=question.price,
         speed=speed,
     )
 
 
-def known(job: Any) -> None:
+def _from_table(job: Any, question: Question, lies: Spread, device: hardware.Device) -> Plan:
+    load = _load(job, question, lies, device.memory)
+    if load.precision == "fp32":
+        raise ValueError(
+            f"plan: nobody has measured fp32 on {device.name}; add --set dtype=bfloat16 (labels) "
+            "or precision=bf16 (training), or run there with --probe 60"
+        )
+    share = hardware.utilisation(device, load.kind, load.flops)
+    rate = share.share * device.peak
+    return Plan(
+        load=load,
+        spread=lies,
+        device=device.name,
+        capacity=device.memory,
+        calibration=f"{share.share:.0%} of its {device.peak / 1e12:.0f} TFLOP/s, {share.source}",
+        flop_rate=rate,
+        seconds=load.total / rate / lies.devices,
+        start=0.0,
+        price=question.price,
+        speed=None,
+    )
+
+
+def _load(job: Any, question: Question, lies: Spread, memory: float | None) -> Load:
+    """The work of `job`.
+
+    Raises:
+        ValueError: as `reckon`.
+    """
+    if hasattr(job, "batches"):
+        return of_training(job, lies, reads_data=question.reads_data, memory=memory)
+    return of_labelling(
+        job, images=question.images, size=question.size, reads_data=question.reads_data
+    )
+
+
+def _known(job: Any) -> None:
     """Refuse a job that neither trains nor labels.
 
     Raises:
@@ -177,20 +196,6 @@ def known(job: Any) -> None:
         raise ValueError(
             f"plan: {type(job).__name__} trains and labels nothing; name such a recipe"
         )
-
-
-def load_of(job: Any, question: Question, lies: Spread, memory: float | None) -> Load:
-    """The work of `job`.
-
-    Raises:
-        ValueError: as `reckon`.
-    """
-    known(job)
-    if hasattr(job, "batches"):
-        return of_training(job, lies, reads_data=question.reads_data, memory=memory)
-    return of_labelling(
-        job, images=question.images, size=question.size, reads_data=question.reads_data
-    )
 
 
 def digits(number: float) -> str:
@@ -209,11 +214,6 @@ def scaled(number: float, unit: str) -> str:
     while rounded >= 1000 and len(prefixes) > 1:
         rounded, prefixes = rounded / 1000, prefixes[1:]
     return f"{rounded:.3g} {prefixes[0]}{unit}"
-
-
-def hours(number: float) -> str:
-    """Two significant digits."""
-    return digits(number)
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from torch import nn
 
 from distill.plan.counting import size
@@ -71,7 +71,7 @@ def spread(question: Question) -> Spread:
     if not question.launch.is_file():
         raise FileNotFoundError(f"plan: no launch file {question.launch}; see recipes/clusters")
     told = load_config_from_file(str(question.launch))
-    devices = cast(int, told.num_processes)
+    devices = cast(ClusterConfig, told).num_processes
     if question.gpus not in (None, devices):
         raise ValueError(
             f"plan: {question.launch} starts {devices} processes, --gpus says {question.gpus}; "

@@ -74,9 +74,8 @@ def of_training(job: Any, spread: Spread, *, reads_data: bool, memory: float | N
     with shadows():
         objective = _objective(job)
         exchange = spread.beside(objective)
-        small = [_update(job, n, drawn) for n in (min(2, whole), min(4, whole))]
-        fits = _fitting(spread, whole, small, sum(exchange.values()), memory)
-        update = _update(job, fits, drawn)
+        room = None if memory is None else _FULL * memory - sum(exchange.values())
+        fits, update = _fitting(job, drawn, spread, whole, room)
         sent = spread.sent(objective, job.accumulate * whole // fits)
     parts = _memory(update, spread) | exchange
     return Load(
@@ -170,24 +169,27 @@ def _memory(update: _Update, spread: Spread) -> dict[str, float]:
 
 
 def _fitting(
-    spread: Spread,
-    whole: int,
-    small: Sequence[_Update],
-    exchange: float,
-    memory: float | None,
-) -> int:
-    """Images of one batch on one device: all of them, or the largest part that fits."""
-    if memory is None:
-        return whole
-    few = (min(2, whole), min(4, whole))
-    held = [sum(_memory(update, spread).values()) + exchange for update in small]
-    slope = (held[1] - held[0]) / (few[1] - few[0]) if few[1] > few[0] else 0.0
+    job: Any, drawn: Drawn, spread: Spread, whole: int, room: float | None
+) -> tuple[int, _Update]:
+    """Images of one batch on one device, all of them or the largest part that fits; their update.
+
+    Raises:
+        ValueError: not even one image fits into `room`.
+    """
+    held, state, an_image = 0.0, 0.0, 0.0  # bytes; unknown before the first count
     for images in range(whole, 0, -1):
-        if whole % images == 0 and held[0] + slope * (images - few[0]) <= _FULL * memory:
-            return images
+        if whole % images or (an_image and room and state + an_image * images > room):
+            continue
+        update = _update(job, images, drawn)
+        memory = _memory(update, spread)
+        held = sum(memory.values())
+        if room is None or held <= room:
+            return images, update
+        an_image = memory.get("activations", 0.0) / images
+        state = held - an_image * images
     raise ValueError(
-        f"plan: one image on each device takes {held[0] / 1e9:.0f} GB of {memory / 1e9:.0f} GB; "
-        "cut the weights into pieces (--launch recipes/clusters/teacher_vitg_4x8.yaml), or "
+        f"plan: {held / 1e9:.2g} GB for one image at a time, {(room or 0.0) / 1e9:.2g} GB are "
+        "there; cut the weights into pieces (--launch recipes/clusters/teacher_vitg_4x8.yaml), or "
         "--set activation_checkpointing=true"
     )
 
