@@ -1,0 +1,216 @@
+"""The firewall: labels that contradict a second opinion of their image, by name and reason.
+
+Nothing is removed: `suspects.jsonl` beside the store names them, and whoever trains leaves them
+out. What a fault looks like is learnt from labels that are spoilt on purpose (`judge`), either
+trusted ones or the store's own.
+"""
+
+import collections
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from distill import atomic
+from distill.datasets.pseudo_labelled import PseudoLabelled
+from distill.inspection.evidence import FAULTS, Look, Witness, looks
+from distill.inspection.judge import Judge, own_limit, trusted_limit
+from distill.inspection.store_witness import store_witness
+from distill.types import Dataset, Sample, Space
+
+QUANTISED = 0.5
+"""Limit of `suspicion.quantised`: 256 levels give 0.75 or more, others stay near 0."""
+
+_LEARNT = 1000  # labels, spread over the store, from which a witness and limits are made
+_TOGETHER = 64  # labels that are judged at once
+_AHEAD = 16  # images that are decoded before their turn
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A depth network with its own preprocessing, as `models.foreign` loads it."""
+
+    @property
+    def space(self) -> Space:
+        """What its numbers mean."""
+        ...
+
+    def prepare(self, image: Image.Image) -> Float[Tensor, "3 h w"]:
+        """The network's input for an image of any size."""
+        ...
+
+    def predict_network(self, pixels: Float[Tensor, "b 3 h w"], /) -> Float[Tensor, "b h w"]:
+        """Maps at network resolution."""
+        ...
+
+
+@dataclass(frozen=True, order=True)
+class Suspicion:
+    """A label that is probably wrong.
+
+    Attributes:
+        key: of the image.
+        reason: `quantised`, or the likeliest of `evidence.FAULTS`.
+        score: log odds of the reason, see `Judge.odds`; of bits, see `suspicion.quantised`.
+        limit: what the score exceeds.
+    """
+
+    key: str
+    reason: str
+    score: float
+    limit: float
+
+
+def asked(predictor: Predictor) -> Witness:
+    """A network as witness: the student that was trained on the labels, or a smaller teacher."""
+
+    @torch.no_grad()
+    def witness(sample: Sample) -> Float[Tensor, "_ _"]:
+        pixels = predictor.prepare(to_pil_image(sample.image.clamp(0, 1)))
+        values = predictor.predict_network(pixels[None])[0].float().cpu()
+        return values if predictor.space.is_inverse else -values
+
+    return witness
+
+
+def read_ahead(images: Dataset, *, every: int = 1, workers: int = 2) -> Iterator[Sample]:
+    """Each `every`-th sample; some are decoded by other threads before they are asked for."""
+    with ThreadPoolExecutor(workers, "read") as pool:
+        pending: collections.deque[Future[Sample]] = collections.deque()
+        for index in range(0, len(images), every):
+            pending.append(pool.submit(images.__getitem__, index))
+            if len(pending) > _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+@dataclass(frozen=True)
+class Firewall:
+    """What was learnt, and from where on a label is named.
+
+    Attributes:
+        judge: what evidence speaks for which fault.
+        limit: of the largest log odds of a label.
+    """
+
+    judge: Judge
+    limit: float
+
+    def suspects(self, samples: Iterable[Sample], witness: Witness) -> Iterator[Suspicion]:
+        """The suspicious of labelled samples, in their order; a few are read at a time."""
+        seen = (found[""] for found in looks(samples, witness))
+        while some := list(itertools.islice(seen, _TOGETHER)):
+            yield from (one for one in self.judged(some) if one is not None)
+
+    def judged(self, some: Sequence[Look]) -> list[Suspicion | None]:
+        """The likeliest fault of each label; None where its odds are within the limit."""
+        odds, places = self.judge.odds(some).max(1)
+        found: list[Suspicion | None] = []
+        for look, score, place in zip(some, odds.tolist(), places.tolist(), strict=True):
+            if look.quantised > QUANTISED:
+                named = Suspicion(look.key, "quantised", round(look.quantised, 6), QUANTISED)
+            elif score > self.limit:
+                named = Suspicion(look.key, FAULTS[place], round(score, 6), round(self.limit, 6))
+            else:
+                named = None
+            found.append(named)
+        return found
+
+
+def learn(samples: Iterable[dict[str, Look]], *, trusted: bool, alarms: float = 0.02) -> Firewall:
+    """A firewall from labels of such images, with the same witness.
+
+    Args:
+        samples: some hundreds or thousands, as `looks` gives them with `faults`.
+        trusted: they are good: one half, by key, teaches the judge, the other gives the limit
+            (`trusted_limit`). Otherwise they are the store's own, all of them teach, and the limit
+            is `own_limit`.
+        alarms: share of good labels that may be named.
+
+    Raises:
+        ValueError: too few, or `alarms` outside (0, 1).
+    """
+    good: list[Look] = []
+    spoilt: dict[str, list[Look]] = {fault: [] for fault in FAULTS}
+    held: list[Look] = []
+    for found in samples:
+        if trusted and _half(found[""].key):
+            held.append(found[""])
+            continue
+        good.append(found[""])
+        for fault in FAULTS:
+            spoilt[fault] += [found[fault]] if fault in found else []
+    judge = Judge(good, spoilt)
+    if not trusted:
+        return Firewall(judge, own_limit(judge.odds(good).amax(1), alarms))
+    largest = judge.odds(held).amax(1) if held else torch.zeros(0)
+    return Firewall(judge, trusted_limit(largest, alarms))
+
+
+def inspect(
+    images: Dataset,
+    store: Path,
+    *,
+    predictor: Predictor | None = None,
+    trusted: Dataset | None = None,
+    workers: int = 2,
+) -> int:
+    """Write `suspects.jsonl` of a store, and say how many labels there are in it.
+
+    With limits of `trusted` labels at most 2 % of good labels are named on average, if they are
+    alike; those of the store itself have no such guarantee. What was measured of both, for each
+    fault and witness, is in `benchmarks/results/firewall.json`.
+
+    Args:
+        images: that were labelled.
+        store: their labels; of those that are there.
+        predictor: as witness; None makes one of the store.
+        trusted: labels of such images that are known to be good, for the limits; None takes the
+            store's own.
+        workers: threads that decode.
+    """
+    labelled = PseudoLabelled(images, store, partial=True)
+    source = labelled if trusted is None else trusted
+    some = partial(read_ahead, every=-(-len(source) // _LEARNT), workers=workers)
+    every = -(-len(labelled) // _LEARNT)
+    if predictor is None:
+        witness = store_witness(read_ahead(labelled, every=every, workers=workers))
+    else:
+        witness = asked(predictor)
+    taught = looks(some(source), witness, faults=True)
+    firewall = learn(taught, trusted=trusted is not None)
+    suspected = list(firewall.suspects(read_ahead(labelled, workers=workers), witness))
+    write_suspects(store, suspected)
+    return len(suspected)
+
+
+def write_suspects(store: Path, suspected: Iterable[Suspicion]) -> None:
+    """Write `suspects.jsonl` beside the shards, sorted by key."""
+    lines = [json.dumps(asdict(one)) + "\n" for one in sorted(suspected)]
+    atomic.write_text(store / "suspects.jsonl", "".join(lines))
+
+
+def read_suspects(store: Path) -> dict[str, Suspicion]:
+    """What `suspects.jsonl` says, by key; nothing where the store was not inspected."""
+    path = store / "suspects.jsonl"
+    if not path.is_file():
+        return {}
+    found = [Suspicion(**json.loads(line)) for line in path.read_text().splitlines()]
+    return {one.key: one for one in found}
+
+
+def _half(key: str) -> int:
+    """Another half than that of `store_witness`."""
+    return hashlib.sha256(f"limit {key}".encode()).digest()[0] % 2

@@ -1,0 +1,42 @@
+"""Limits by hand and by count; odds that know a fault when its evidence comes."""
+
+import math
+
+import pytest
+import torch
+
+from distill.inspection.judge import own_limit, trusted_limit
+
+
+def draw(count, seed):
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def test_the_trusted_limit_is_the_conformal_quantile():
+    values = torch.arange(1.0, 100.0).double().flip(0)
+    assert trusted_limit(values, 0.02) == 98
+    assert trusted_limit(values, 0.05) == 95
+    assert trusted_limit(values, 0.5) == 50
+
+
+def test_the_trusted_limit_keeps_its_promise_on_average():
+    alarms = [
+        float((draw(1000, 2 * n + 1) > trusted_limit(draw(60, 2 * n), 0.02)).double().mean())
+        for n in range(200)
+    ]
+    assert sum(alarms) / len(alarms) <= 0.02
+    assert sum(alarms) / len(alarms) > 0.012
+
+
+@pytest.mark.parametrize(("count", "alarms"), [(10, 0.02), (48, 0.02), (100, 0.0), (100, 1.0)])
+def test_a_limit_wants_enough_labels_and_a_share(count, alarms):
+    with pytest.raises(ValueError, match=f"{count} trusted labels .* share of {alarms}"):
+        trusted_limit(draw(count, 0), alarms)
+
+
+def test_the_own_limit_of_an_exponential_tail_is_its_quantile_faults_or_not():
+    good = -(1 - (torch.arange(5000).double() + 0.5) / 5000).log()
+    assert own_limit(good, 0.02) == pytest.approx(math.log(50), abs=0.01)
+    with_faults = torch.cat([good, torch.full((250,), 1e3).double()])
+    assert own_limit(with_faults, 0.02) == pytest.approx(math.log(50), rel=0.3)
+    assert own_limit(with_faults, 0.02) < 10
