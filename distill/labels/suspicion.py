@@ -16,9 +16,6 @@ from torch.nn import functional
 
 from distill.types import Space
 
-REASONS = ("quantised", "inverted", "mirrored", "shifted", "near sky", "unlike")
-"""What a label may be suspected of; `quantised` needs no witness."""
-
 _REACH = 8  # pixels that a label is moved on trial
 _APART = 2.5  # pixels; nearer than that is not called a shift
 _SOFT = 0.05  # correlations of nearly 1 do not make ratios without bound
