@@ -6,6 +6,7 @@ the reason and one limit on it bounds the false alarms of all reasons together.
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -78,11 +79,12 @@ def trusted_limit(largest: Float[Tensor, " n"], alarms: float) -> float:
 def own_limit(largest: Float[Tensor, " n"], alarms: float) -> float:
     """The same for a store that may hold wrong labels: the tail is told from what lies before it.
 
-    From the median to the ninth decile the tail is taken as exponential and is continued to
-    `alarms`; a few wrong labels in a hundred hardly move either.
+    From the median to the ninth decile the odds are taken as normal and are continued to `alarms`;
+    a few wrong labels in a hundred hardly move either.
     """
     middle, high = (float(largest.quantile(q)) for q in (0.5, 0.9))
-    return high + (high - middle) * math.log(0.1 / alarms) / math.log(0.5 / 0.1)
+    normal = statistics.NormalDist()
+    return middle + (high - middle) * normal.inv_cdf(1 - alarms) / normal.inv_cdf(0.9)
 
 
 def _coarse(looks: Sequence[Look]) -> tuple[Float[Tensor, "n 256"], Float[Tensor, "n 256"]]:

@@ -1,6 +1,6 @@
 """Limits by hand and by count; odds that know a fault when its evidence comes."""
 
-import math
+import statistics
 
 import pytest
 import torch
@@ -34,9 +34,9 @@ def test_a_limit_wants_enough_labels_and_a_share(count, alarms):
         trusted_limit(draw(count, 0), alarms)
 
 
-def test_the_own_limit_of_an_exponential_tail_is_its_quantile_faults_or_not():
-    good = -(1 - (torch.arange(5000).double() + 0.5) / 5000).log()
-    assert own_limit(good, 0.02) == pytest.approx(math.log(50), abs=0.01)
+def test_the_own_limit_of_a_normal_is_its_quantile_faults_or_not():
+    normal = statistics.NormalDist()
+    good = torch.tensor([normal.inv_cdf((n + 0.5) / 5000) for n in range(5000)]).double()
+    assert own_limit(good, 0.02) == pytest.approx(normal.inv_cdf(0.98), abs=0.01)
     with_faults = torch.cat([good, torch.full((250,), 1e3).double()])
-    assert own_limit(with_faults, 0.02) == pytest.approx(math.log(50), rel=0.3)
-    assert own_limit(with_faults, 0.02) < 10
+    assert own_limit(with_faults, 0.02) == pytest.approx(normal.inv_cdf(0.98), rel=0.3)
