@@ -26,6 +26,7 @@ import torch
 from accelerate import PartialState
 
 from distill import atomic
+from distill.launch import meet_over_gloo
 
 _RECORDED = (
     "torch",
@@ -143,6 +144,8 @@ def processes() -> PartialState:
     Raises:
         ValueError: the launcher started more processes than have met.
     """
+    if not torch.cuda.is_available():
+        meet_over_gloo()
     state = PartialState(cpu=not torch.cuda.is_available())
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:

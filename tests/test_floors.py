@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("distill", "pseudo_labels", "recipes", "benchmarks")
 WORDS = (
-    *("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job"),
+    *("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job", "launch"),
     *("licences", "lineage"),
 )
 PARTS = (
