@@ -3,6 +3,8 @@
 import os
 
 import torch.distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 
 def meet_over_gloo() -> None:
@@ -15,7 +17,7 @@ def meet_over_gloo() -> None:
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     if alone or torch.distributed.is_initialized() or "MASTER_ADDR" not in os.environ:
         return
-    store, rank, size = next(iter(torch.distributed.rendezvous("env://")))
+    store, rank, size = next(iter(rendezvous("env://")))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = torch.distributed.PrefixStore(f"distill attempt {attempt}", store)
+    store = PrefixStore(f"distill attempt {attempt}", store)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)

@@ -190,6 +190,7 @@ def test_confidence_is_stacked_where_some_sample_has_one_and_truth_is_sure(two):
         assert batch["confidence"].shape == batch["target"].shape
         torch.testing.assert_close(batch["confidence"][:, 0, 0], torch.tensor(expected))
         placed = on_device(batch, torch.device("meta"))
+        assert "confidence" in placed
         assert placed["confidence"].device.type == "meta"
 
 
