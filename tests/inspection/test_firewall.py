@@ -138,8 +138,8 @@ def test_a_store_with_faults_gives_limits_of_its_own(trusted):
 
 def test_labels_that_give_the_limit_do_not_teach(trusted, wall):
     seen = {one[""].key: wall.judge.odds([one[""]]).amax().item() for one in trusted}
-    over = sum(score > wall.limit for score in seen.values())
-    assert wall.limit in seen.values()
+    over = sum(score > wall.limit + 1e-9 for score in seen.values())
+    assert min(abs(wall.limit - score) for score in seen.values()) < 1e-9
     assert over <= 0.1 * len(trusted)
 
 
