@@ -170,8 +170,8 @@ def inspect(
     """Write `suspects.jsonl` of a store, and say how many labels there are in it.
 
     With limits of `trusted` labels at most 2 % of good labels are named on average, if they are
-    alike; those of the store itself have no such guarantee. What was measured of both, for each
-    fault and witness, is in `benchmarks/results/firewall.json`.
+    alike; those of the store itself have no such guarantee. `benchmarks/firewall.py` measures both,
+    for each fault and witness.
 
     Args:
         images: that were labelled.

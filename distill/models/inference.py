@@ -1,8 +1,8 @@
 """How batches meet a frozen network: in which portions, compiled or not; the same bits every time.
 
-What an image's values are depends on the image alone, not on who else waits. A CPU takes large
-images one by one, each on one thread and as many at once as there are threads: their activations
-fit its caches, and no thread waits for another, which may be reading files. A GPU takes batches
+A CPU takes large images one by one, each on one thread and as many at once as there are threads:
+their values depend on nothing else, their activations fit its caches, and no thread waits for
+another, which may be reading files. Small ones share portions, as their batch has them. A GPU takes batches
 filled up to a power of two, so that each size of image needs few graphs; what fills a batch is cut
 off again.
 """

@@ -72,8 +72,7 @@ def test_package_and_port_agree(
 ):
     """They round differently, as if each weight were wrong in its last bit.
 
-    What that does is measured on the package alone; 16 of it is the bound. A tensor in the wrong
-    place is wrong by 1e5 of it, as the next test shows.
+    What that does is measured on the package alone; 16 of it is the bound.
     """
     image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(size[0]))
     logits, boxes = package.scores(image, caption)
