@@ -2,9 +2,9 @@
 
 A CPU takes large images one by one, each on one thread and as many at once as there are threads:
 their values depend on nothing else, their activations fit its caches, and no thread waits for
-another, which may be reading files. Small ones share portions, as their batch has them. A GPU takes batches
-filled up to a power of two, so that each size of image needs few graphs; what fills a batch is cut
-off again.
+another, which may be reading files. Small ones share portions, as their batch has them. A GPU
+takes batches filled up to a power of two, so that each size of image needs few graphs; what fills a
+batch is cut off again.
 """
 
 import threading
