@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from distill.datasets.images import read_pil
 from distill.types import Space
 
 
@@ -119,6 +120,20 @@ class UsesHelpers(Protocol):
 
     classes: Sequence[str]
     helpers: Sequence[str]
+
+
+def views_of_file(
+    asker: Asker, data: bytes, *, name: str
+) -> tuple[tuple[Float[Tensor, "3 _ _"], ...], tuple[int, int]]:
+    """An asker's views of an image file, the soonest way; and the image's (height, width), upright.
+
+    Raises:
+        ValueError: see `datasets.images.read_pil`.
+    """
+    if isinstance(asker, ReadsFiles):
+        return asker.views_encoded(data, name=name)
+    image = read_pil(data, name=name)
+    return asker.views(image), (image.height, image.width)
 
 
 Strategy = Callable[[Sequence[Predictor]], Asker]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from distill import atomic
 from distill.labels.shards import committed, read_report
+from distill.quarantine import NAME
 from pseudo_labels.claims import Claims
 
 _NOT_THE_IMAGE = {
@@ -33,28 +34,56 @@ def is_of_the_image(error: Exception) -> bool:
     return isinstance(error, ValueError)
 
 
-def set_aside(
-    out: Path,
-    reasons: Mapping[str, str],
-    *,
-    claims: Claims,
-    check: Callable[[Mapping[str, str]], None],
-) -> None:
-    """Add images without a label to those that any process of the job found.
+class Quarantine:
+    """What all processes of a job have set aside, as this process has seen it.
+
+    The file grows by lines while the job runs, in any order, and each process reads what is new to
+    it: a commit costs what was found since the last one, however many images came before.
 
     Args:
         out: the store.
-        reasons: by key.
-        claims: of this process; one process at a time may add, or entries would be lost.
-        check: raises where there are too many; then nothing may be committed, by whomever.
+        claims: of this process; one process at a time may add.
     """
-    with claims.turn():
-        known = read_quarantine(out)
-        check(known)
-        if reasons:
-            known |= reasons
-            write_quarantine(out, known)
-            check(known)
+
+    def __init__(self, out: Path, claims: Claims) -> None:
+        self._path, self._claims = out / NAME, claims
+        self._known: dict[str, str] = {}
+        self._end = 0  # bytes that were read; behind the last whole line
+
+    def add(
+        self, reasons: Mapping[str, str], *, check: Callable[[Mapping[str, str]], None]
+    ) -> None:
+        """Add images without a label to those that any process of the job found.
+
+        Args:
+            reasons: by key.
+            check: raises where there are too many; then nothing may be committed, by whomever.
+        """
+        with self._claims.turn():
+            self._catch_up()
+            check(self._known)
+            if reasons:
+                self._append(_lines(reasons))
+                self._known |= reasons
+                check(self._known)
+
+    def _catch_up(self) -> None:
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._end)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]  # a killed process may have left half a line
+        self._known |= _parsed(whole.decode())
+        self._end += len(whole)
+
+    def _append(self, lines: str) -> None:
+        data = lines.encode()
+        with self._path.open("r+b" if self._path.exists() else "w+b") as file:
+            file.seek(self._end)
+            file.truncate()
+            file.write(data)
+        self._end += len(data)
 
 
 def quarantined(out: Path) -> dict[str, str]:
@@ -67,18 +96,24 @@ def quarantined(out: Path) -> dict[str, str]:
 
 def read_quarantine(out: Path) -> dict[str, str]:
     """What `quarantine.jsonl` says, by key; nothing where there is no such file."""
-    path = out / "quarantine.jsonl"
-    if not path.is_file():
-        return {}
-    entries = map(json.loads, path.read_text().splitlines())
-    return {entry["key"]: entry["reason"] for entry in entries}
+    path = out / NAME
+    return _parsed(path.read_text()) if path.is_file() else {}
 
 
 def write_quarantine(out: Path, reasons: Mapping[str, str]) -> None:
     """Write `quarantine.jsonl`, sorted by key; without reasons there is no such file."""
-    path = out / "quarantine.jsonl"
-    if not reasons:
+    path = out / NAME
+    if reasons:
+        atomic.write_text(path, _lines(reasons))
+    else:
         path.unlink(missing_ok=True)
-        return
-    lines = [json.dumps({"key": key, "reason": reasons[key]}) for key in sorted(reasons)]
-    atomic.write_text(path, "\n".join(lines) + "\n")
+
+
+def _lines(reasons: Mapping[str, str]) -> str:
+    entries = ({"key": key, "reason": reasons[key]} for key in sorted(reasons))
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
+
+
+def _parsed(lines: str) -> dict[str, str]:
+    entries = map(json.loads, lines.splitlines())
+    return {entry["key"]: entry["reason"] for entry in entries}

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from distill.datasets.images import read_pil, read_size
+from distill.datasets.images import read_size
 from distill.labels.codec import Codec
 from distill.labels.encoded import EncodedLabel, encode_label
 from distill.labels.meta import StoreMeta
@@ -26,8 +26,8 @@ from pseudo_labels.claims import Claims
 from pseudo_labels.defects import map_defect
 from pseudo_labels.guards import Guards, Zeros, zeros_of, zeros_reported
 from pseudo_labels.pipeline import Asked, Read, Steps, label_shards
-from pseudo_labels.predictor import Asker, ReadsFiles
-from pseudo_labels.quarantine import is_of_the_image, set_aside
+from pseudo_labels.predictor import Asker, views_of_file
+from pseudo_labels.quarantine import Quarantine, is_of_the_image
 from pseudo_labels.transfer import to_device, to_host
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Worker:
             Claims(self.out) as claims,
             tqdm(total=self.meta.keys, unit="image", disable=not self.shows_progress) as bar,
         ):
-            commit = partial(self._commit, claims)
+            commit = partial(self._commit, Quarantine(self.out, claims))
             steps = Steps(self._read, self._ask, self._encode, commit, bar.update)
             while missing := self._missing(bar):
                 shards = ((number, self._members(number)) for number in claims.free(missing))
@@ -113,7 +113,8 @@ class Worker:
         try:
             return self._prepared(index, key)
         except (ValueError, OSError) as error:
-            if is_of_the_image(error):
+            missing = isinstance(error, FileNotFoundError)
+            if is_of_the_image(error) and not (missing and self._is_gone()):
                 return Read(key=key, reason=str(error))
             raise OSError(
                 f"{error}; the job stops before {key}: committed shards are kept, go on with "
@@ -121,22 +122,31 @@ class Worker:
             ) from error
 
     def _prepared(self, index: int, key: str) -> Read:
-        digest = None
         if isinstance(self.images, Encoded):
             data = self.images.encoded(index)
             digest = hashlib.sha256(data).digest()
             if reason := self.image_defect(*read_size(data, name=key)):
                 return Read(key=key, reason=reason)
-            if isinstance(self.asker, ReadsFiles):
-                views, size = self.asker.views_encoded(data, name=key)
-                return Read(key=key, views=views, image_size=size, image_sha256=digest)
-            image = read_pil(data, name=key)
-        else:
-            image = _to_pil(self.images[index].image)
-            if reason := self.image_defect(image.height, image.width):
-                return Read(key=key, reason=reason)
+            views, size = views_of_file(self.asker, data, name=key)
+            return Read(key=key, views=views, image_size=size, image_sha256=digest)
+        image = _to_pil(self.images[index].image)
         size = (image.height, image.width)
-        return Read(key=key, views=self.asker.views(image), image_size=size, image_sha256=digest)
+        if reason := self.image_defect(*size):
+            return Read(key=key, reason=reason)
+        return Read(key=key, views=self.asker.views(image), image_size=size)
+
+    def _is_gone(self) -> bool:
+        """Whether images from all over the set are missing, as when a mount is gone."""
+        last = len(self.order) - 1
+        for position in (0, last // 2, last):
+            try:
+                _ = self.images[self.order[position]]
+            except FileNotFoundError:
+                continue
+            except (ValueError, OSError):
+                pass
+            return False
+        return True
 
     @torch.inference_mode()
     def _ask(self, views: Sequence[tuple[Float[Tensor, "3 _ _"], ...]]) -> Asked:
@@ -170,12 +180,12 @@ class Worker:
 
     def _commit(
         self,
-        claims: Claims,
+        quarantine: Quarantine,
         number: int,
         labels: list[EncodedLabel],
         reasons: Mapping[str, str],
     ) -> None:
-        set_aside(self.out, reasons, claims=claims, check=self.guards.check_quarantined)
+        quarantine.add(reasons, check=self.guards.check_quarantined)
         self.guards.check_zeros(self._zeros_so_far() + zeros_of(labels, reasons))
         write_shard(self.out, number, labels, quarantined=reasons)
         log.info("labels-%05d: %d labels, %d quarantined", number, len(labels), len(reasons))

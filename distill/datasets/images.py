@@ -4,6 +4,7 @@ Everything a file can do wrong becomes a `ValueError` that names it; a missing f
 `FileNotFoundError`.
 """
 
+import contextlib
 import io
 import struct
 import zlib
@@ -113,18 +114,8 @@ def read_size(source: Path | bytes, *, name: str | None = None) -> tuple[int, in
         ValueError: it begins as no known format, or has more than `MAX_PIXELS`.
         FileNotFoundError: there is no such file.
     """
-    name = _name(source, name)
-    if isinstance(source, Path) and not source.is_file():
-        raise FileNotFoundError(f"{name}: no such file")
-    try:
-        stream = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(stream, formats=FORMATS) as image:
-            check_size(name, *image.size)
-            return image.height, image.width
-    except _Refused:
-        raise
-    except _DAMAGE as error:
-        raise ValueError(f"{name}: damaged, or not an image: {_reason(source, error)}") from error
+    with _opened(source, _name(source, name)) as image:
+        return image.height, image.width
 
 
 def resized(
@@ -188,28 +179,35 @@ def _open_sized(
     source: Path | bytes, name: str, at_least: tuple[int, int] | None
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Decoded and upright, a JPEG perhaps reduced to `at_least`; and its whole (height, width)."""
+    with _opened(source, name) as image:
+        width, height = image.size
+        if at_least is not None:  # a JPEG knows its orientation already
+            rows, columns = at_least
+            lying = _orientation(image) in _LYING
+            image.draft(None, (rows, columns) if lying else (columns, rows))
+        image.load()
+        if image.mode == "F":
+            raise _Refused(f"{name}: float pixels have no range; save it with 16 bits")
+        orientation = _orientation(image)  # read late: TIFF turns itself while loading
+        if image.format not in ("JPEG", "MPO"):  # what `draft` may have reduced
+            width, height = image.size
+        if orientation in _UPRIGHT:
+            image = image.transpose(_UPRIGHT[orientation])
+            for told in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
+                image.info.pop(told, None)  # or whoever asks next turns it once more
+        return image, (width, height) if orientation in _LYING else (height, width)
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
+    """Its head is read; whatever goes wrong in the block becomes an error that names the file."""
     if isinstance(source, Path) and not source.is_file():
         raise FileNotFoundError(f"{name}: no such file")
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(stream, formats=FORMATS) as image:
             check_size(name, *image.size)
-            width, height = image.size
-            if at_least is not None:  # a JPEG knows its orientation already
-                rows, columns = at_least
-                lying = _orientation(image) in _LYING
-                image.draft(None, (rows, columns) if lying else (columns, rows))
-            image.load()
-            if image.mode == "F":
-                raise _Refused(f"{name}: float pixels have no range; save it with 16 bits")
-            orientation = _orientation(image)  # read late: TIFF turns itself while loading
-            if image.format not in ("JPEG", "MPO"):  # what `draft` may have reduced
-                width, height = image.size
-            if orientation in _UPRIGHT:
-                image = image.transpose(_UPRIGHT[orientation])
-                for told in ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"):
-                    image.info.pop(told, None)  # or whoever asks next turns it once more
-            return image, (width, height) if orientation in _LYING else (height, width)
+            yield image
     except _Refused:
         raise
     except _DAMAGE as error:

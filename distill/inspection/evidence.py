@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -64,34 +64,35 @@ def looks(
         assert sample.space is not None, sample.key
         valid = sample.valid
         rank = equalised(sample.target, valid, sample.space)
-        steps = quantised(sample.target, valid)
         said = _resized(witness(sample), rank.shape)
         second = equalised(said, torch.ones_like(valid), Space.ORDINAL)
-        found = {"": _look(sample, steps, rank, second, valid)}
+        ranks = {"": rank}
         if faults:
             other = before[0] if len(before) == _STRANGER else None
-            for fault, spoilt in _spoilt(rank, second, other, number).items():
-                again = equalised(spoilt, valid, Space.ORDINAL)
-                found[fault] = _look(sample, steps, again, second, valid)
+            spoilt = _spoilt(rank, second, other, number)
+            ranks |= {name: equalised(m, valid, Space.ORDINAL) for name, m in spoilt.items()}
             before.append(rank)
-        yield found
+        yield dict(zip(ranks, _seen(sample, list(ranks.values()), second * valid), strict=True))
 
 
-def _look(
-    sample: Sample,
-    steps: float,
-    rank: Float[Tensor, "h w"],
-    second: Float[Tensor, "h w"],
-    valid: Bool[Tensor, "h w"],
-) -> Look:
-    said = contradictions(rank, second * valid)
-    image = _resized(sample.image, rank.shape)
-    both = edge_match(image.expand(2, *image.shape), torch.stack([rank, rank.flip(-1)]))
-    apart = float(torch.hypot(both.row[0].float(), both.column[0].float()))
-    shifted = float(both.best[0] - both.score[0]) if apart >= _APART else 0.0
-    edges = [float(both.score[1] - both.score[0]), shifted]
-    coarse = [_coarse(part) for part in (rank, second)]
-    return Look(sample.key, steps, torch.tensor([*said.values(), *edges]), coarse[0], coarse[1])
+def _seen(
+    sample: Sample, ranks: Sequence[Float[Tensor, "h w"]], witness: Float[Tensor, "h w"]
+) -> Iterator[Look]:
+    """A sample with each of these ranks as its label."""
+    assert sample.target is not None
+    assert sample.valid is not None
+    steps, labels = quantised(sample.target, sample.valid), torch.stack(list(ranks))
+    said = torch.stack(list(contradictions(labels, witness).values()))
+    image = _resized(sample.image, labels.shape[1:])
+    match = edge_match(image[None], torch.cat([labels, labels.flip(-1)]))
+    score, mirrored = match.score.chunk(2)
+    n = len(labels)
+    apart = torch.hypot(match.row[:n].float(), match.column[:n].float()) >= _APART
+    shifted = torch.where(apart, match.best[:n] - score, 0.0)
+    numbers = torch.cat([said, (mirrored - score)[None], shifted[None]]).T
+    coarse = _coarse(torch.cat([labels, witness[None]]))
+    for place in range(n):
+        yield Look(sample.key, steps, numbers[place], coarse[place], coarse[-1])
 
 
 def _spoilt(
@@ -120,8 +121,8 @@ def _moved(rank: Float[Tensor, "h w"], down: int, right: int) -> Float[Tensor, "
     return rank[rows][:, columns]
 
 
-def _coarse(rank: Float[Tensor, "h w"]) -> Float[Tensor, "256"]:
-    return functional.adaptive_avg_pool2d(rank[None, None], SIDE).flatten()
+def _coarse(ranks: Float[Tensor, "n h w"]) -> Float[Tensor, "n 256"]:
+    return functional.adaptive_avg_pool2d(ranks[:, None], SIDE).flatten(1)
 
 
 def _resized(values: Tensor, size: Sequence[int]) -> Tensor:

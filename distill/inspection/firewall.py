@@ -108,9 +108,9 @@ class Firewall:
     judge: Judge
     limit: float
 
-    def suspects(self, samples: Iterable[Sample], witness: Witness) -> Iterator[Suspicion]:
-        """The suspicious of labelled samples, in their order; a few are read at a time."""
-        seen = (found[""] for found in looks(samples, witness))
+    def suspects(self, seen: Iterable[Look]) -> Iterator[Suspicion]:
+        """The suspicious labels, in their order; a few are looked at together."""
+        seen = iter(seen)
         while some := list(itertools.islice(seen, _TOGETHER)):
             yield from (one for one in self.judged(some) if one is not None)
 
@@ -183,17 +183,25 @@ def inspect(
     """
     labelled = PseudoLabelled(images, store, partial=True)
     source = labelled if trusted is None else trusted
-    some = partial(read_ahead, every=-(-len(source) // _LEARNT), workers=workers)
-    every = -(-len(labelled) // _LEARNT)
+    read = partial(read_ahead, workers=workers)
     if predictor is None:
-        witness = store_witness(read_ahead(labelled, every=every, workers=workers))
+        witness = store_witness(read(labelled, every=_every(labelled)))
     else:
         witness = asked(predictor)
-    taught = looks(some(source), witness, faults=True)
+    taught = list(looks(read(source, every=_every(source)), witness, faults=True))
     firewall = learn(taught, trusted=trusted is not None)
-    suspected = list(firewall.suspects(read_ahead(labelled, workers=workers), witness))
-    write_suspects(store, suspected)
-    return len(suspected)
+    if trusted is None and len(taught) == len(labelled):  # all of them were looked at already
+        suspected = firewall.suspects(found[""] for found in taught)
+    else:
+        suspected = firewall.suspects(found[""] for found in looks(read(labelled), witness))
+    named = list(suspected)
+    write_suspects(store, named)
+    return len(named)
+
+
+def _every(images: Dataset) -> int:
+    """The stride that leaves at most `_LEARNT` of them."""
+    return max(1, -(-len(images) // _LEARNT))
 
 
 def write_suspects(store: Path, suspected: Iterable[Suspicion]) -> None:

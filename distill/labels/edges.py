@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
@@ -34,7 +35,7 @@ class EdgeMatch:
     column: Int64[Tensor, " b"]
 
 
-def edge_match(image: Float[Tensor, "b 3 h w"], values: Float[Tensor, "b h w"]) -> EdgeMatch:
+def edge_match(image: Float[Tensor, "i 3 h w"], values: Float[Tensor, "b h w"]) -> EdgeMatch:
     """Compare the edges of `values` with those of `image`, at their place and moved by up to 8.
 
     Free of the scale, shift and sign of `values`, and of each colour's own scale and shift, so that
@@ -43,7 +44,7 @@ def edge_match(image: Float[Tensor, "b 3 h w"], values: Float[Tensor, "b h w"]) 
     not decide alone. Not for maps that are blurred over more than a few pixels.
 
     Args:
-        image: of the size of the maps.
+        image: of each map, or one for all; of their size.
         values: finite; in any space.
 
     Returns:
@@ -97,14 +98,16 @@ def _ridges(steepness: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b h w"]:
 def _outstanding(steepness: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b h w"]:
     """In [0, 1): strong where an edge is much steeper than what lies around it."""
     strength = steepness.square().sum(1).sqrt()
-    around = avg_pool2d(strength, _AROUND, 1, _AROUND // 2, count_include_pad=False)
+    half = _AROUND // 2
+    row = avg_pool2d(strength, (1, _AROUND), 1, (0, half), count_include_pad=False)
+    around = avg_pool2d(row, (_AROUND, 1), 1, (half, 0), count_include_pad=False)
     return (strength - 1.5 * around).clamp(min=0) / (strength + around + _FAINT)
 
 
-def _moved(steps: Float[Tensor, "b h w"], edges: Float[Tensor, "b h w"]) -> Float[Tensor, "b r r"]:
+def _moved(steps: Float[Tensor, "b h w"], edges: Float[Tensor, "i h w"]) -> Float[Tensor, "b r r"]:
     """Sum of products with the steps moved by each offset; `steps` is 0 near the border."""
-    shape = edges.shape[-2:]
-    spectrum: Tensor = _fft.rfft2(steps).conj() * _fft.rfft2(edges)
+    shape = [next_fast_len(side, real=True) for side in edges.shape[-2:]]
+    spectrum: Tensor = _fft.rfft2(steps, s=shape).conj() * _fft.rfft2(edges, s=shape)
     products: Tensor = _fft.irfft2(spectrum, s=shape).clamp(min=0)
     reach = torch.arange(-_REACH, _REACH + 1, device=edges.device)
     return products[:, reach % shape[0]][:, :, reach % shape[1]]

@@ -5,12 +5,12 @@ shift and any bend of the scale are equalised first. A fault is undone on trial:
 the witness better as its mirror image, or some pixels further, is mirrored or shifted.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional
 
@@ -54,11 +54,13 @@ def quantised(values: Float[Tensor, "h w"], valid: Bool[Tensor, "h w"], levels: 
     return float(1 - 4 * np.abs(steps - steps.round()).mean())
 
 
-def contradictions(label: Float[Tensor, "h w"], witness: Float[Tensor, "h w"]) -> dict[str, float]:
-    """What speaks for each reason but `quantised`, of two `equalised` maps.
+def contradictions(
+    labels: Float[Tensor, "n h w"], witness: Float[Tensor, "h w"]
+) -> dict[str, Float[Tensor, " n"]]:
+    """What speaks for each reason but `quantised`, of `equalised` maps.
 
     Args:
-        label: of the store.
+        labels: of one image.
         witness: of the same image, from elsewhere.
 
     Returns:
@@ -67,21 +69,20 @@ def contradictions(label: Float[Tensor, "h w"], witness: Float[Tensor, "h w"]) -
             log of the ratio of what is left.
         near sky: the mean rank of the pixels that the witness finds farthest.
     """
-    label, witness = _smooth(label), _smooth(witness)
-    moved = _moved(label, witness)
+    labels, witness = _smooth(labels), _smooth(witness[None])
+    moved, mirrored = _moved(torch.cat([labels, labels.flip(-1)]), witness).chunk(2)
     middle = torch.arange(-_REACH, _REACH + 1)
     away = (middle[:, None].square() + middle.square()).sqrt()
-    here = float(moved[_REACH, _REACH])
-    mirrored = float(_moved(label.flip(-1), witness)[_REACH, _REACH])
-    close = float(moved[away < _APART].max())
-    apart = float(moved[(away >= _APART) & (away <= _REACH)].max())
-    farthest = witness <= witness.flatten().kthvalue(_share(witness.numel())).values
+    here = moved[:, _REACH, _REACH]
+    close = moved[:, away < _APART].amax(1)
+    apart = moved[:, (away >= _APART) & (away <= _REACH)].amax(1)
+    farthest = witness[0] <= witness.flatten().kthvalue(_share(witness.numel())).values
     return {
-        "inverted": -_correlation(label, witness),
+        "inverted": -_correlation(labels, witness),
         "unlike": -here,
-        "mirrored": _less_left(here, mirrored),
+        "mirrored": _less_left(here, mirrored[:, _REACH, _REACH]),
         "shifted": _less_left(close, apart),
-        "near sky": float(label[farthest].mean()),
+        "near sky": labels[:, farthest].mean(1),
     }
 
 
@@ -89,42 +90,48 @@ def _share(pixels: int) -> int:
     return max(1, int(_FARTHEST * pixels))
 
 
-def _less_left(before: float, after: float) -> float:
-    return math.log((1 + _SOFT - before) / (1 + _SOFT - after))
+def _less_left(before: Float[Tensor, " n"], after: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    return ((1 + _SOFT - before) / (1 + _SOFT - after)).log()
 
 
-def _smooth(rank: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+def _smooth(ranks: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
     """Over 3 x 3 pixels: what one map resolves and the other does not is no contradiction."""
-    padded = functional.pad(rank[None, None], (1, 1, 1, 1), mode="replicate")
-    return functional.avg_pool2d(padded, 3, 1)[0, 0]
+    return functional.avg_pool2d(functional.pad(ranks, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def _correlation(a: Float[Tensor, "h w"], b: Float[Tensor, "h w"]) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    norm = float((a.square().sum() * b.square().sum()).sqrt())
-    return float((a * b).sum()) / norm if norm > 0 else 0.0
+def _correlation(
+    labels: Float[Tensor, "n h w"], witness: Float[Tensor, "1 h w"]
+) -> Float[Tensor, " n"]:
+    a, b = (maps.flatten(1) - maps.flatten(1).mean(1, keepdim=True) for maps in (labels, witness))
+    return _ratio((a * b).sum(1), a.square().sum(1) * b.square().sum(1))
 
 
-def _moved(label: Float[Tensor, "h w"], witness: Float[Tensor, "h w"]) -> Float[Tensor, "s s"]:
-    """Correlation of the gradients at each move of the label by up to `_REACH` pixels.
+def _moved(
+    labels: Float[Tensor, "n h w"], witness: Float[Tensor, "1 h w"]
+) -> Float[Tensor, "n s s"]:
+    """Correlation of the gradients at each move of a label by up to `_REACH` pixels.
 
     Entry (i, j) undoes a shift of the label by (i, j) - `_REACH`; by FFT, with an empty border as
     wide as the moves, so that no side meets the other.
     """
-    size = [side + _REACH for side in label.shape]
+    size = [next_fast_len(side + _REACH, real=True) for side in labels.shape[1:]]
     fft: Any = torch.fft  # untyped
-    total = torch.zeros(size)
-    energy = [0.0, 0.0]
-    for axis in (0, 1):
-        parts = [_slope(m, axis) for m in (label, witness)]
-        energy = [e + float(part.square().sum()) for e, part in zip(energy, parts, strict=True)]
-        one, other = (fft.rfft2(part, s=size) for part in parts)
-        total += fft.irfft2(one * other.conj(), s=size)
-    norm = math.sqrt(energy[0] * energy[1])
-    total = torch.roll(total, (_REACH, _REACH), (0, 1))
-    window = total[: 2 * _REACH + 1, : 2 * _REACH + 1]
-    return window / norm if norm > 0 else torch.zeros_like(window)
+    slopes = [torch.gradient(maps, dim=(1, 2)) for maps in (labels, witness)]
+    one, other = (sum(_power(part) for part in parts) for parts in slopes)
+    total = sum(
+        fft.irfft2(fft.rfft2(a, s=size) * fft.rfft2(b, s=size).conj(), s=size)
+        for a, b in zip(*slopes, strict=True)
+    )
+    total = torch.roll(total, (_REACH, _REACH), (1, 2))
+    window = total[:, : 2 * _REACH + 1, : 2 * _REACH + 1]
+    return _ratio(window, (one * other)[:, None, None])
 
 
-def _slope(values: Float[Tensor, "h w"], axis: int) -> Float[Tensor, "h w"]:
-    return torch.as_tensor(np.gradient(values.numpy(), axis=axis))
+def _power(maps: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    return maps.square().flatten(1).sum(1)
+
+
+def _ratio(products: Float[Tensor, "n ..."], power: Float[Tensor, "n ..."]) -> Tensor:
+    """Over the root of the power; 0 where there is none."""
+    norm = power.sqrt()
+    return torch.where(norm > 0, products / torch.where(norm > 0, norm, 1.0), 0.0)

@@ -74,8 +74,8 @@ class RegionFinder(Protocol):
         ...
 
 
-class Package:
-    """The model of groundingdino-py."""
+class _Held:
+    """A model and its tokenizer."""
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
@@ -89,6 +89,10 @@ class Package:
         """Move the weights."""
         self.model.to(device)  # pyright: ignore[reportArgumentType]
 
+
+class Package(_Held):
+    """The model of groundingdino-py."""
+
     @torch.no_grad()
     def scores(
         self, image: Float[Tensor, "b 3 h w"], caption: str
@@ -98,20 +102,8 @@ class Package:
         return found["pred_logits"], found["pred_boxes"]
 
 
-class Port:
+class Port(_Held):
     """The model of transformers."""
-
-    def __init__(self, model: GroundingDinoForObjectDetection, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
-
-    @property
-    def device(self) -> torch.device:
-        """Of the weights."""
-        return next(self.model.parameters()).device
-
-    def to(self, device: torch.device) -> None:
-        """Move the weights."""
-        self.model.to(device)  # pyright: ignore[reportArgumentType]
 
     @torch.no_grad()
     def scores(

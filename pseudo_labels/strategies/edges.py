@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.labels.edges import edge_match
 from distill.types import Space
-from pseudo_labels.predictor import Answer, Asker, Predictor, Strategy
+from pseudo_labels.predictor import Answer, Asker, Predictor, Strategy, views_of_file
 from pseudo_labels.resizing import resized_views
 from pseudo_labels.strategies.plain import plain
 
@@ -35,6 +35,12 @@ class Edges:
     def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 _ _"], ...]:
         """The asker's."""
         return self.asker.views(image)
+
+    def views_encoded(
+        self, data: bytes, *, name: str
+    ) -> tuple[tuple[Float[Tensor, "3 _ _"], ...], tuple[int, int]]:
+        """The same of an image file, and the image's size."""
+        return views_of_file(self.asker, data, name=name)
 
     def ask(self, views: Sequence[Float[Tensor, "b 3 _ _"]]) -> Answer:
         """The asker's answer and one number more for each image."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distill.labels.fuse import fuse
 from distill.types import Space
-from pseudo_labels.predictor import Answer, Asker, Predictor, Strategy, only
+from pseudo_labels.predictor import Answer, Asker, Predictor, Strategy, only, views_of_file
 from pseudo_labels.resizing import resized_maps, resized_views
 from pseudo_labels.strategies.plain import plain
 
@@ -34,6 +34,12 @@ class MultiScale:
     def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 _ _"], ...]:
         """Those of the asker; they are brought to their sizes on the device."""
         return self.asker.views(image)
+
+    def views_encoded(
+        self, data: bytes, *, name: str
+    ) -> tuple[tuple[Float[Tensor, "3 _ _"], ...], tuple[int, int]]:
+        """The same of an image file, and the image's size."""
+        return views_of_file(self.asker, data, name=name)
 
     def ask(self, views: Sequence[Float[Tensor, "b 3 _ _"]]) -> Answer:
         """Maps at the prepared size, the confidence of each pixel, and the agreement "scale"."""

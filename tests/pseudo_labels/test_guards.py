@@ -9,7 +9,7 @@ from distill.job import GuardStop
 from distill.labels.shards import discard_shard
 from distill.labels.store import LabelStore
 from pseudo_labels.claims import Claims
-from pseudo_labels.quarantine import set_aside
+from pseudo_labels.quarantine import Quarantine
 from pseudo_labels.strategies.plain import plain
 
 
@@ -39,7 +39,7 @@ class Neighbour(TinyTeacher):
         if self.aside:
             reasons, self.aside = {f"other/{n}": "cut off" for n in range(self.aside)}, 0
             with Claims(self.out) as claims:
-                set_aside(self.out, reasons, claims=claims, check=lambda known: None)
+                Quarantine(self.out, claims).add(reasons, check=lambda known: None)
         return super().predict_network(pixels)
 
 

@@ -14,7 +14,7 @@ from tiny_teacher import contents, job, write_photos
 from distill.cli import main
 from distill.labels.store import LabelStore
 from pseudo_labels.claims import Claims
-from pseudo_labels.quarantine import read_quarantine, set_aside
+from pseudo_labels.quarantine import Quarantine, read_quarantine
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "recipes" / "clusters" / "two_cpu_processes.yaml"
@@ -128,10 +128,13 @@ def test_claims_are_exclusive_and_die_with_their_process(tmp_path):
         assert list(claims.free(range(1, 3))) == [1, 2]
 
 
-def set_aside_many(out, name):
+def set_aside_many(out, name, known=None):
     with Claims(out) as claims:
+        quarantine = Quarantine(out, claims)
         for n in range(20):
-            set_aside(out, {f"{name}/{n}": "cut off"}, claims=claims, check=lambda known: None)
+            quarantine.add({f"{name}/{n}": "cut off"}, check=lambda known: None)
+        if known is not None:
+            quarantine.add({}, check=known.update)
 
 
 def test_no_process_loses_what_another_set_aside(tmp_path):
@@ -139,6 +142,16 @@ def test_no_process_loses_what_another_set_aside(tmp_path):
     for process in processes:
         process.join(300)
     assert len(read_quarantine(tmp_path)) == 60
+
+
+def test_half_a_line_of_a_killed_process_is_written_over(tmp_path):
+    path, known = tmp_path / "quarantine.jsonl", {}
+    set_aside_many(tmp_path, "a")
+    with path.open("a") as file:
+        file.write('{"key": "b/0", "rea')
+    set_aside_many(tmp_path, "c", known)
+    assert list(known) == [f"{name}/{n}" for name in "ac" for n in range(20)]
+    assert read_quarantine(tmp_path) == known
 
 
 def test_committed_shards_are_not_claimed(tmp_path, photos):
