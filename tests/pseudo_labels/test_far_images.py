@@ -1,9 +1,11 @@
-"""Images behind a web server that fails for a while, or for good."""
+"""Images behind a web server that fails for a while, or for good, and on a mount that is gone."""
+
+from functools import partial
 
 import pytest
 from range_server import serving
 from streaming import write_shards
-from tiny_teacher import contents, job
+from tiny_teacher import TinyTeacher, contents, job, write_photos
 
 from distill.datasets import remote
 from distill.datasets.photographs import open_photographs
@@ -71,4 +73,30 @@ def test_a_server_that_stays_away_stops_the_job(address, tmp_path):
     assert 0 < len(left.missing()) < 3
     trouble.requests = 0
     run(place, trouble, out, resume=True)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+class Unmounting(TinyTeacher):
+    """After its third batch the photos' folder is not there any more."""
+
+    def __init__(self, *args, folder, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.folder, self.batches = folder, 0
+
+    def predict_network(self, pixels):
+        self.batches += 1
+        if self.batches == 3:
+            self.folder.rename(self.folder.with_name("elsewhere"))
+        return super().predict_network(pixels)
+
+
+def test_a_mount_that_is_gone_stops_the_job(tmp_path):
+    """Each image would be missing then, and all would be set aside, up to the budget."""
+    photos, out = write_photos(tmp_path / "photos"), tmp_path / "store"
+    job(photos, max_quarantined=1.0).run(tmp_path / "whole")
+    with pytest.raises(OSError, match=r"photos.*the job stops before .*--resume"):
+        job(photos, max_quarantined=1.0, load=partial(Unmounting, folder=photos)).run(out)
+    assert LabelStore(out, allow_incomplete=True).quarantined() == {}
+    photos.with_name("elsewhere").rename(photos)
+    job(photos, max_quarantined=1.0).run(out, resume=True)
     assert contents(out) == contents(tmp_path / "whole")
