@@ -2,11 +2,14 @@
 
 import io
 import json
+import resource
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 
+import torch
 from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
@@ -96,13 +99,29 @@ def read_rows(path: Path) -> Iterator[dict[str, float]]:
                 ) from error
 
 
+def peak_bytes() -> int:
+    """The most that this process has held: of a GPU what torch allocated, else resident memory."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would tell of the parent, too
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def write_summary(out: Path, *, steps: int, images: int, seconds: float) -> None:
-    """`out/summary.json` of a finished run: its size and speed, and each metric's last value."""
+    """`out/summary.json` of a finished run: its size and speed, and each metric's last value.
+
+    Its memory is that of this process, on a GPU that of the device.
+    """
     summary = {
         "steps": steps,
         "images": images,
         "seconds": seconds,
         "images_per_s": images / seconds,
+        "peak_bytes": peak_bytes(),
         "last": {k: v for row in read_rows(out / "metrics.jsonl") for k, v in row.items()},
         "versions": {name: metadata.version(name) for name in ("distill", "torch")},
     }

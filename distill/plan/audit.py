@@ -97,7 +97,7 @@ def audit(job: Any, question: Question, run: Path) -> Audit:
         Row(name="time", planned=seconds, actual=told["seconds"], unit="s"),
         Row(name="speed", planned=images / seconds, actual=_rate(told), unit="images/s"),
         Row(name="disk", planned=plan.written, actual=float(told["bytes"]), unit="B"),
-        Row(name="memory", planned=plan.load.held, actual=told["memory"], unit="B"),
+        Row(name="memory", planned=plan.held, actual=told["memory"], unit="B"),
     ]
     return Audit(run=run, rows=rows, plan=plan, notes=told["notes"])
 
@@ -122,7 +122,7 @@ def _trained(run: Path) -> dict[str, Any]:
         "seconds": summary["seconds"],
         "with_start": False,
         "bytes": sum(_size(run / name) for name in ("checkpoints", "model")),
-        "memory": summary.get("peak_bytes"),
+        "memory": float(summary["peak_bytes"]) if "peak_bytes" in summary else None,
         "notes": (),
     }
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from distill import job as jobs
-from distill.tracking import read_rows
+from distill.tracking import peak_bytes, read_rows
 from distill.types import Dataset, Encoded, Sample
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Speed:
         start: of wall time, until the first image is through.
         label_bytes: of a label in the store; None in training.
         measured: images.
+        held: bytes, at most; see `tracking.peak_bytes`.
     """
 
     image: float
@@ -49,6 +50,7 @@ class Speed:
     start: float
     label_bytes: float | None
     measured: int
+    held: int
 
 
 def probe(job: Any, seconds: float) -> Speed:
@@ -100,6 +102,7 @@ def _training(job: Any, seconds: float, folder: Path) -> Speed:
         start=max(0.0, long.wall - many * update - event),
         label_bytes=None,
         measured=many * images,
+        held=peak_bytes(),
     )
 
 
@@ -151,6 +154,7 @@ def _labelling(job: Any, seconds: float, folder: Path) -> Speed:
         start=max(0.0, short.wall - few * image),
         label_bytes=written / many,
         measured=many,
+        held=peak_bytes(),
     )
 
 

@@ -61,6 +61,11 @@ class Plan:
         return self.load.images * self.speed.label_bytes
 
     @property
+    def held(self) -> float:
+        """Bytes on each device; the most that the probe held, if there was one, else counted."""
+        return self.load.held if self.speed is None else float(self.speed.held)
+
+    @property
     def text(self) -> str:
         """For people: two digits, as becomes a plan."""
         return "\n".join(f"{name:<12}{line}" for name, line in self._lines())
@@ -72,7 +77,10 @@ class Plan:
             "flops_total": self.load.total,
             "memory_total": self.load.held,
         }
-        own = {name: getattr(self, name) for name in ("images_per_s", "device_hours", "written")}
+        own = {
+            name: getattr(self, name)
+            for name in ("images_per_s", "device_hours", "written", "held")
+        }
         return asdict(self) | own | {"load": load, "dollars": self._dollars()}
 
     def _dollars(self) -> float | None:
@@ -93,7 +101,8 @@ class Plan:
         yield "device", f"{devices} x {self.device}, each {scaled(self.flop_rate, 'FLOP/s')}"
         yield "because", self.calibration
         parts = ", ".join(f"{name} {scaled(n, 'B')}" for name, n in load.memory.items())
-        held = f"{scaled(load.held, 'B')} of {self.capacity / 1e9:.3g} GB on each: {parts}"
+        counted = f"; counted: {parts}" if self.speed else f": {parts}"
+        held = f"{scaled(self.held, 'B')} of {self.capacity / 1e9:.3g} GB on each{counted}"
         cut = load.accumulate
         yield "memory", held + (f"; with accumulate={cut}" if cut and cut > 1 else "")
         yield "time", f"{duration(self.seconds)}, {digits(self.device_hours)} device-hours"
