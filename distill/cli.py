@@ -59,8 +59,10 @@ def show(args: argparse.Namespace) -> None:
     """Print every value a recipe decides, with its source."""
     recipe = recipes.load(args.recipe)
     data = Path("DATA") if args.data is None else args.data
-    job, _ = recipes.build(recipe, data=data, settings=_settings(args.set))
-    print(recipes.explain(recipe, job))
+    job, inputs = recipes.build(recipe, data=data, settings=_settings(args.set))
+    if args.data is None:
+        inputs.pop("data", None)
+    print(recipes.explain(recipe, job, inputs))
 
 
 def list_recipes(_: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -98,14 +98,20 @@ def build(
     return dataclasses.replace(job, **changes), inputs  # type: ignore[type-var]  # likewise
 
 
-def explain(recipe: Recipe, job: Job) -> str:
-    """Docstring, parameters and every resolved value of `job`, with the sources they name."""
+def explain(recipe: Recipe, job: Job, inputs: Mapping[str, Any]) -> str:
+    """Docstring, parameters and every resolved value of `job`, with the sources they name.
+
+    Args:
+        recipe: that made it.
+        job: see there.
+        inputs: what the recipe was called with; the others have their defaults.
+    """
     hints = typing.get_type_hints(recipe, include_extras=True)
     lines = [inspect.getdoc(recipe) or "", "", "parameters (--set NAME=VALUE):"]
     for name, parameter in inspect.signature(recipe).parameters.items():
-        empty = parameter.default is inspect.Parameter.empty
-        default = "required" if empty else describe(parameter.default)
-        lines.append(f"  {name} = {default}{_source(hints.get(name))}")
+        value = inputs.get(name, parameter.default)
+        told = "required" if value is inspect.Parameter.empty else describe(value)
+        lines.append(f"  {name} = {told}{_source(hints.get(name))}")
     lines += ["", f"{type(job).__name__}:"]
     types_ = typing.get_type_hints(type(job), include_extras=True)
     for field in dataclasses.fields(job):  # type: ignore[arg-type]  # every Job is a dataclass

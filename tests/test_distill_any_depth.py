@@ -35,7 +35,7 @@ def test_published_numbers():
 
 def test_sources_are_shown():
     function = recipe.load("recipes.distill_any_depth:vits")
-    text = recipe.explain(function, function())
+    text = recipe.explain(function, function(), {})
     assert "size = 560   # section 4: 560, 40 patches" in text
     assert "parts = 2   # our own" in text
 

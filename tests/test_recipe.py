@@ -136,9 +136,10 @@ def test_a_wrong_function_names_the_nearest_and_hides_private_ones(nap: str):
 def test_explain_prints_values_and_sources(nap: str):
     function = recipe.load(nap)
     job, _ = recipe.build(function, data=Path("DATA"), settings={"minutes": "7"})
-    text = recipe.explain(function, job)
+    text = recipe.explain(function, job, {"bed": "soft"})
     assert "A nap after lunch." in text
     assert "minutes = 7   # Dement 1999, table 2" in text
+    assert "bed = soft" in text
     assert "pillows = 1" in text
     assert "data = required" in text
 

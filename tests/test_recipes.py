@@ -27,7 +27,7 @@ def test_recipe_builds_and_explains_itself(name: str):
     function = recipe.load(name)
     job, _ = recipe.build(function, data=Path("DATA"), settings={})
     assert isinstance(job, Job)
-    text = recipe.explain(function, job)
+    text = recipe.explain(function, job, {})
     assert text.splitlines()[0].endswith(".")
     assert type(job).__name__ in text
 
