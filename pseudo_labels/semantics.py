@@ -1,9 +1,11 @@
 """Sky and classes beside a teacher's answer: phrases to boxes to masks.
 
-Yang et al. 2024 (Depth Anything V1), section 3.3: Grounding DINO finds what tags name and HQ-SAM
-cuts it out. Sky becomes `far`; the classes are what their auxiliary segmentation learned from.
+Yang et al. 2024 (Depth Anything V1), section 3.3: a tagger says what an image shows, Grounding DINO
+finds it and HQ-SAM cuts it out. Sky becomes `far`; the classes are what their auxiliary
+segmentation learned from.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +19,13 @@ from torch import Tensor, nn
 from distill.models.grounding_dino import (
     Region,
     RegionFinder,
-    caption_of,
+    in_captions,
     load_finder,
     prepare,
     regions,
 )
 from distill.models.hq_sam import load_masks
+from distill.models.tagger import Tagger, load_tagger
 from distill.types import Space
 from pseudo_labels.predictor import Answer, Asker, Predictor, Strategy
 from pseudo_labels.strategies.plain import plain
@@ -60,14 +63,17 @@ class SemanticAsker:
         box_threshold: see `grounding_dino.find_regions`.
         text_threshold: see there.
         shortest: pixels of the finder's short side, its long one at most 5/3 of it.
-        helpers: where finder and masks came from.
+        tagger: sky and classes are looked for in the images that it says show them; None: in all.
+        tag_threshold: of its probabilities.
+        helpers: where finder, masks and tagger came from.
 
     Attributes:
         classes: names of the classes, for the store.
         helpers: for the record of what labels were made of.
 
     Raises:
-        ValueError: nothing to look for, a phrase that is empty or comes twice, over 255 classes.
+        ValueError: nothing to look for, a phrase that is empty, too long, unknown to the tagger or
+            comes twice, over 255 classes.
     """
 
     def __init__(
@@ -81,6 +87,8 @@ class SemanticAsker:
         box_threshold: float = 0.35,
         text_threshold: float = 0.25,
         shortest: int = 800,
+        tagger: Tagger | None = None,
+        tag_threshold: float = 0.1,
         helpers: Sequence[str] = (),
     ) -> None:
         if len(classes) > 255:
@@ -90,7 +98,10 @@ class SemanticAsker:
         first = () if sky is None or sky in classes else (sky,)
         self._phrases = (*first, *classes)
         self._thresholds, self._shortest = (box_threshold, text_threshold), shortest
-        caption_of(self._phrases, finder.tokenizer)  # whatever is wrong is wrong before the job
+        self._tagger, self._tag_threshold = tagger, tag_threshold
+        in_captions(self._phrases, finder.tokenizer)  # what is wrong is wrong before the job
+        if tagger is not None:
+            tagger.check(self._phrases)
 
     @property
     def space(self) -> Space:
@@ -109,12 +120,34 @@ class SemanticAsker:
         answer, images = self._inner.ask(views[:-1]), views[-1]
         self._finder.to(images.device)
         self._masks.to(images.device)
-        found = regions(self._finder, images, self._phrases, *self._thresholds)
+        found = self._found(images)
         painted = torch.stack([self._painted(*pair) for pair in zip(images, found, strict=True)])
         # pixel centres, as transforms.resized picks targets
         size = answer.values.shape[-2:]
         painted = nn.functional.interpolate(painted[:, None].float(), size, mode="nearest-exact")
         return self._told(answer, painted[:, 0].long())
+
+    def _found(self, images: Float[Tensor, "b 3 h w"]) -> list[list[Region]]:
+        """What the finder finds of the phrases that each image shows, surest first."""
+        if self._tagger is None:
+            return self._regions(images, self._phrases)
+        self._tagger.to(images.device)
+        shown = self._tagger.probabilities(images, self._phrases) > self._tag_threshold
+        found: list[list[Region]] = []
+        for image, tags in zip(images, shown.tolist(), strict=True):
+            phrases = [p for p, tagged in zip(self._phrases, tags, strict=True) if tagged]
+            found += self._regions(image[None], phrases) if phrases else [[]]
+        return found
+
+    def _regions(
+        self, images: Float[Tensor, "b 3 h w"], phrases: Sequence[str]
+    ) -> list[list[Region]]:
+        groups = in_captions(phrases, self._finder.tokenizer)
+        parts = [regions(self._finder, images, group, *self._thresholds) for group in groups]
+        return [
+            sorted(itertools.chain(*same), key=lambda region: -region.score)
+            for same in zip(*parts, strict=True)
+        ]
 
     def _painted(
         self, image: Float[Tensor, "3 h w"], found: Sequence[Region]
@@ -147,6 +180,8 @@ def with_semantics(
     box_threshold: float = 0.35,
     text_threshold: float = 0.25,
     text: str | Path = "bert-base-uncased",
+    tagger: str | Path | None = None,
+    tag_threshold: float = 0.1,
 ) -> SemanticAsker:
     """Any strategy, with sky and classes; `partial(with_semantics, finder=..., masks=...)` is one.
 
@@ -160,6 +195,8 @@ def with_semantics(
         box_threshold: see there.
         text_threshold: see there.
         text: BERT's tokenizer, for a finder that is a `.pth`.
+        tagger: see `tagger.load_tagger`.
+        tag_threshold: see `SemanticAsker`. What the tagger misses nobody looks for, so it is low.
 
     Raises:
         FileNotFoundError: a model is neither here nor on the hub.
@@ -174,5 +211,7 @@ def with_semantics(
         sky=sky,
         box_threshold=box_threshold,
         text_threshold=text_threshold,
-        helpers=(str(finder), str(masks)),
+        tagger=None if tagger is None else load_tagger(tagger),
+        tag_threshold=tag_threshold,
+        helpers=tuple(str(model) for model in (finder, masks, tagger) if model is not None),
     )

@@ -89,16 +89,18 @@ def sky(
     teacher: str = TEACHER,
     finder: str = "IDEA-Research/grounding-dino-tiny",
     masks: str = "syscv-community/sam-hq-vit-base",
+    tagger: str | None = None,
 ) -> LabelJob:
     """One look at each image; sky, found by Grounding DINO and cut out by HQ-SAM, is far.
 
     `finder` may be an official .pth, such as groundingdino_swint_ogc.pth, with the extra
-    `[semantic]`. More classes: `partial(with_semantics, ..., classes=("mirror", "window"))`.
+    `[semantic]`. With a `tagger`, such as google/siglip2-base-patch16-224, sky is looked for only
+    where it sees some. More classes: `partial(with_semantics, ..., classes=("mirror", "window"))`.
 
     distill run recipes.labels:sky --data photos --out runs/labels
     """
     return LabelJob(
         images=partial(open_photographs, data),
         teacher=teacher,
-        strategy=partial(with_semantics, finder=finder, masks=masks),
+        strategy=partial(with_semantics, finder=finder, masks=masks, tagger=tagger),
     )

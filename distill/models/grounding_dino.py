@@ -174,8 +174,44 @@ def caption_of(phrases: Sequence[str], tokenizer: Any) -> tuple[str, list[Span]]
     """The text that asks for all phrases at once, and the tokens of each.
 
     Raises:
+        ValueError: see `in_captions`; or more than 256 tokens in all.
+    """
+    words, spans, position = _words(phrases), list[Span](), 1  # behind [CLS]
+    for length in _lengths(words, tokenizer):
+        spans.append(list(range(position, position + length)))
+        position += length + 1  # the full stop
+    if position + 1 > _LONGEST_TEXT:
+        raise ValueError(
+            f"{len(words)} phrases are {position + 1} tokens and a text has at most "
+            f"{_LONGEST_TEXT}; ask for fewer at once"
+        )
+    return ". ".join(words) + ".", spans
+
+
+def in_captions(phrases: Sequence[str], tokenizer: Any) -> list[list[str]]:
+    """The phrases in their order, in as few groups as texts of 256 tokens have room for.
+
+    Raises:
         ValueError: no phrase, one that is empty, that comes twice or that holds a full stop or a
-            question mark (they part phrases), or more than 256 tokens in all.
+            question mark (they part phrases), or one too long for a text.
+    """
+    groups, position = list[list[str]](), _LONGEST_TEXT
+    for phrase, length in zip(phrases, _lengths(_words(phrases), tokenizer), strict=True):
+        position += length + 1
+        if position + 1 > _LONGEST_TEXT:
+            groups.append([])
+            position = 1 + length + 1
+        if position + 1 > _LONGEST_TEXT:
+            raise ValueError(f"the phrase {phrase!r} is {length} tokens long; shorten it")
+        groups[-1].append(phrase)
+    return groups
+
+
+def _words(phrases: Sequence[str]) -> list[str]:
+    """In lower case, with single spaces.
+
+    Raises:
+        ValueError: see `in_captions`.
     """
     words = [" ".join(phrase.lower().split()) for phrase in phrases]
     faulty = [phrase for phrase, word in zip(phrases, words, strict=True) if not word]
@@ -185,17 +221,12 @@ def caption_of(phrases: Sequence[str], tokenizer: Any) -> tuple[str, list[Span]]
             f"phrases {list(phrases)}: give one or more, each once, none empty and none with a "
             f"full stop or a question mark; at fault: {faulty or 'there is none'}"
         )
-    spans, position = [], 1  # behind [CLS]
-    for word in words:
-        length = len(tokenizer(word, add_special_tokens=False)["input_ids"])
-        spans.append(list(range(position, position + length)))
-        position += length + 1  # the full stop
-    if position + 1 > _LONGEST_TEXT:
-        raise ValueError(
-            f"{len(words)} phrases are {position + 1} tokens and a text has at most "
-            f"{_LONGEST_TEXT}; ask for fewer at once"
-        )
-    return ". ".join(words) + ".", spans
+    return words
+
+
+def _lengths(words: Sequence[str], tokenizer: Any) -> list[int]:
+    """In tokens."""
+    return [len(tokenizer(word, add_special_tokens=False)["input_ids"]) for word in words]
 
 
 def prepare(

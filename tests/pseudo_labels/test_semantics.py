@@ -20,6 +20,7 @@ from pseudo_labels.predictor import Answer, Asker
 from pseudo_labels.semantics import SemanticAsker, with_semantics
 from tests import tiny_grounding, tiny_teacher
 from tests.models import test_hq_sam as tiny_hq_sam
+from tests.models import test_tagger as tiny_tagger
 
 
 class Inner:
@@ -110,6 +111,45 @@ def test_the_surest_has_the_pixel_and_the_values_stay(tokenizer: Any):
     assert answer.classes.dtype == torch.uint8
 
 
+class Tags:
+    """Says what each image shows by its brightness: a bright one a person, a dark one nothing."""
+
+    def to(self, device: torch.device) -> None: ...
+
+    def check(self, phrases: Sequence[str]) -> None:
+        if "mirror" in phrases:
+            raise ValueError("no mirror here")
+
+    def probabilities(self, images: torch.Tensor, phrases: Sequence[str]) -> torch.Tensor:
+        person = torch.tensor([float(phrase == "person") for phrase in phrases])
+        return images.mean((1, 2, 3))[:, None] * person
+
+
+def test_nobody_looks_for_what_the_tagger_does_not_see(tokenizer: Any):
+    grey = Image.new("RGB", (60, 30), (100, 100, 100))
+    answer = asked(tokenizer, WHITE, grey, classes=("person",), tagger=Tags(), tag_threshold=0.5)
+    assert answer.far is not None
+    assert answer.classes is not None
+    assert not answer.far.any()  # the finder would find sky in both
+    assert answer.classes[0, :, :14].all()
+    assert not answer.classes[1].any()
+    with pytest.raises(ValueError, match="no mirror here"):
+        asked(tokenizer, WHITE, classes=("mirror",), tagger=Tags())
+
+
+def test_more_phrases_than_one_text_holds(tokenizer: Any):
+    """The surest of all texts has the pixel."""
+    strange = [f"{a} {b}" for a in ("red", "a", "light", "mirror") for b in range(40)]
+    answer = asked(tokenizer, WHITE, classes=(*strange, "person"))
+    few = asked(tokenizer, WHITE, classes=("person",))
+    assert answer.far is not None
+    assert few.far is not None
+    assert answer.classes is not None
+    assert few.classes is not None
+    assert torch.equal(answer.far, few.far)
+    assert torch.equal(answer.classes, few.classes * (len(strange) + 1))
+
+
 def test_sky_may_be_a_class_too_and_classes_may_be_none(tokenizer: Any):
     both = asked(tokenizer, WHITE, classes=("person", "sky"))
     assert both.far is not None
@@ -179,13 +219,16 @@ def test_a_label_job_keeps_sky_classes_and_what_found_them(tmp_path):
     tiny_grounding.write_text(tmp_path / "text")
     AutoTokenizer.from_pretrained(tmp_path / "text").save_pretrained(tmp_path / "finder")
     masks = tiny_hq_sam.tiny(tmp_path / "masks")
+    tagger = tiny_tagger.write_siglip(tmp_path / "tagger")
     strategy = partial(
         with_semantics,
         finder=tmp_path / "finder",
         masks=masks,
+        tagger=tagger,
         classes=("mirror",),
         box_threshold=0.0,
         text_threshold=0.0,
+        tag_threshold=0.0,
     )
     job = tiny_teacher.job(photos, strategy=strategy)
     job.run(tmp_path / "store")
@@ -193,14 +236,14 @@ def test_a_label_job_keeps_sky_classes_and_what_found_them(tmp_path):
     assert store.verify() == 2
     assert store.meta.classes == ("mirror",)
     made = [lineage.from_json(helper) for helper in store.meta.helpers]
-    assert [part.name for part in made] == [str(tmp_path / "finder"), str(masks)]
-    assert len({part.sha256 for part in made}) == 2
+    assert [part.name for part in made] == [str(tmp_path / "finder"), str(masks), str(tagger)]
+    assert len({part.sha256 for part in made}) == 3
     planes = [store.read(key).planes for key in store.keys()]  # noqa: SIM118 no dictionary
     assert all(plane.far is not None and plane.classes is not None for plane in planes)
     assert None not in store.index["far"].to_pylist()
     images = ImageFolder(photos)
     chain = [part.name for part in of_labels(store, images).made_from]
-    assert chain == ["tiny", str(tmp_path / "finder"), str(masks), "photos"]
+    assert chain == ["tiny", str(tmp_path / "finder"), str(masks), str(tagger), "photos"]
     assert len(PseudoLabelled(images, tmp_path / "store")) == 2
     tiny_grounding.randomise(finder, torch.Generator().manual_seed(1))
     finder.save_pretrained(tmp_path / "finder")
