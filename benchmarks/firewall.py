@@ -52,7 +52,7 @@ TABLES = ("demo, student", "demo, teacher", "sharp, model", "demo, store")
 ALARMS = 0.02
 _EACH = 20  # one label in so many is wrong
 _STORES = 3  # of each fault, wrong in other places
-_MIXED = 2  # stores with all faults at once, for the witness that is fitted to them
+_MIXED = 8  # stores with all faults at once, for the witness that is fitted to them
 _SKY = 0.03  # of a picture, below which there is no sky to make near
 
 Looks = dict[str, Look]
