@@ -136,6 +136,32 @@ def views_of_file(
     return asker.views(image), (image.height, image.width)
 
 
+class Around:
+    """Shows what another asker shows, in its space; how it is asked is for a subclass to say.
+
+    Attributes:
+        asker: the other one.
+    """
+
+    def __init__(self, asker: Asker) -> None:
+        self.asker = asker
+
+    @property
+    def space(self) -> Space:
+        """The asker's."""
+        return self.asker.space
+
+    def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 _ _"], ...]:
+        """The asker's."""
+        return self.asker.views(image)
+
+    def views_encoded(
+        self, data: bytes, *, name: str
+    ) -> tuple[tuple[Float[Tensor, "3 _ _"], ...], tuple[int, int]]:
+        """The asker's of an image file, and the image's size."""
+        return views_of_file(self.asker, data, name=name)
+
+
 Strategy = Callable[[Sequence[Predictor]], Asker]
 """How teachers are asked, once they are loaded."""
 

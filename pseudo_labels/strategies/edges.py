@@ -4,43 +4,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from distill.labels.edges import edge_match
-from distill.types import Space
-from pseudo_labels.predictor import Answer, Asker, Predictor, Strategy, views_of_file
+from pseudo_labels.predictor import Answer, Around, Predictor, Strategy
 from pseudo_labels.resizing import resized_views
 from pseudo_labels.strategies.plain import plain
 
 
-class Edges:
+class Edges(Around):
     """The answers of another asker with the agreement "edges" (`labels.edges.edge_match`).
 
     The asker's last view stands for the image: a network's input differs from it by a scale and a
     shift of each colour, which the match does not see.
-
-    Attributes:
-        asker: whose answers they are.
     """
-
-    def __init__(self, asker: Asker) -> None:
-        self.asker = asker
-
-    @property
-    def space(self) -> Space:
-        """The asker's."""
-        return self.asker.space
-
-    def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 _ _"], ...]:
-        """The asker's."""
-        return self.asker.views(image)
-
-    def views_encoded(
-        self, data: bytes, *, name: str
-    ) -> tuple[tuple[Float[Tensor, "3 _ _"], ...], tuple[int, int]]:
-        """The same of an image file, and the image's size."""
-        return views_of_file(self.asker, data, name=name)
 
     def ask(self, views: Sequence[Float[Tensor, "b 3 _ _"]]) -> Answer:
         """The asker's answer and one number more for each image."""

@@ -4,42 +4,27 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from distill.labels.fuse import fuse
-from distill.types import Space
-from pseudo_labels.predictor import Answer, Asker, Predictor, Strategy, only, views_of_file
+from pseudo_labels.predictor import Answer, Around, Asker, Predictor, Strategy, only
 from pseudo_labels.resizing import resized_maps, resized_views
 from pseudo_labels.strategies.plain import plain
 
 
-class MultiScale:
+class MultiScale(Around):
     """The weighted median of the maps of an image at several sizes; see `labels.fuse`.
 
+    The asker's views are brought to their sizes on the device.
+
     Attributes:
-        asker: asked at each size.
         scales: of the sides of the prepared input.
         multiple: of which each side is one, to the nearest.
     """
 
     def __init__(self, asker: Asker, scales: Sequence[float], multiple: int) -> None:
-        self.asker, self.scales, self.multiple = asker, tuple(scales), multiple
-
-    @property
-    def space(self) -> Space:
-        """The teacher's."""
-        return self.asker.space
-
-    def views(self, image: Image.Image) -> tuple[Float[Tensor, "3 _ _"], ...]:
-        """Those of the asker; they are brought to their sizes on the device."""
-        return self.asker.views(image)
-
-    def views_encoded(
-        self, data: bytes, *, name: str
-    ) -> tuple[tuple[Float[Tensor, "3 _ _"], ...], tuple[int, int]]:
-        """The same of an image file, and the image's size."""
-        return views_of_file(self.asker, data, name=name)
+        super().__init__(asker)
+        self.scales, self.multiple = tuple(scales), multiple
 
     def ask(self, views: Sequence[Float[Tensor, "b 3 _ _"]]) -> Answer:
         """Maps at the prepared size, the confidence of each pixel, and the agreement "scale"."""

@@ -20,13 +20,6 @@ def photos(tmp_path_factory):
     return write_photos(tmp_path_factory.mktemp("photos"), 10)
 
 
-@pytest.fixture(scope="module")
-def expected(photos, tmp_path_factory):
-    out = tmp_path_factory.mktemp("labels") / "store"
-    job(photos).run(out)
-    return contents(out)
-
-
 def check_stopped(out):
     """No temporary file is left to fill the disk, and what is committed is whole."""
     left = contents(out)
@@ -36,7 +29,7 @@ def check_stopped(out):
     return left
 
 
-def test_a_full_disk_stops_the_job_and_a_larger_one_ends_it(photos, expected, tmp_path):
+def test_a_full_disk_stops_the_job_and_a_larger_one_ends_it(photos, uninterrupted, tmp_path):
     """Full in each of the places where a store grows: first shard, its index, last shard, ..."""
 
     def fill():
@@ -53,7 +46,7 @@ def test_a_full_disk_stops_the_job_and_a_larger_one_ends_it(photos, expected, tm
             filler.unlink()
             resize_memory(out.parent, 2 << 20)
             job(photos).run(out, resume=True)
-            assert contents(out) == expected
+            assert contents(out) == uninterrupted
         assert len(set(stopped)) > 3, stopped  # it filled at several stages
 
     alone(fill)
@@ -100,7 +93,7 @@ def test_a_read_only_folder_is_told_before_the_teacher_is_loaded(photos, tmp_pat
     alone(fill)
 
 
-def test_a_finished_store_on_a_read_only_disk_is_read(photos, expected, tmp_path):
+def test_a_finished_store_on_a_read_only_disk_is_read(photos, uninterrupted, tmp_path):
     def read():
         place = tmp_path / "disk"
         mount_memory(place, 1 << 20)
@@ -110,6 +103,6 @@ def test_a_finished_store_on_a_read_only_disk_is_read(photos, expected, tmp_path
         store = LabelStore(place / "store")
         assert store.verify() == 10
         store.read(store.keys()[0])
-        assert contents(place / "store") == expected
+        assert contents(place / "store") == uninterrupted
 
     alone(read)

@@ -22,18 +22,6 @@ from pseudo_labels import generate
 from pseudo_labels.strategies.plain import Plain, plain
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def finished(photos, tmp_path_factory):
-    out = tmp_path_factory.mktemp("labels") / "store"
-    job(photos).run(out)
-    return out
-
-
 def test_every_image_has_the_label_of_its_own(photos, finished):
     """Batched over shapes, stored and read again: within the bound of one image by itself."""
     store, teacher, images = LabelStore(finished), TinyTeacher(), ImageFolder(photos)

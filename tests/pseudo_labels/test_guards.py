@@ -13,11 +13,6 @@ from pseudo_labels.quarantine import Quarantine
 from pseudo_labels.strategies.plain import plain
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos"))
-
-
 def test_quarantine_has_a_budget(tmp_path):
     root, out = spoiled_photos(tmp_path / "photos"), tmp_path / "store"
     with pytest.raises(

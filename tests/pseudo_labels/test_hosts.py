@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from namespaces import alone, mount_memory
-from tiny_teacher import contents, job, write_photos
+from tiny_teacher import contents
 
 from distill.labels.store import LabelStore
 from pseudo_labels import claims
@@ -21,18 +21,6 @@ ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
 }
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--max-restarts", "3")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def expected(photos, tmp_path_factory):
-    out = tmp_path_factory.mktemp("labels") / "store"
-    job(photos).run(out)
-    return contents(out)
 
 
 def recipe(photos, out, delay=0.0):
@@ -70,18 +58,18 @@ def launch(photos, out, processes, delay):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_launch_outlives_one_of_its_processes(photos, tmp_path, expected, rank):
+def test_a_launch_outlives_one_of_its_processes(photos, tmp_path, uninterrupted, rank):
     """torchrun starts all of them again; they go on where they were, and end by themselves."""
     out = tmp_path / "store"
     process = launch(photos, out, 2, 0.3)
     wait_for(out / "index" / "labels-00001.parquet", process)
     os.kill(ranks(process)[rank], signal.SIGKILL)
     assert process.wait(500) == 0
-    assert contents(out) == expected
+    assert contents(out) == uninterrupted
 
 
 @pytest.mark.slow
-def test_other_numbers_of_processes_go_on(photos, tmp_path, expected):
+def test_other_numbers_of_processes_go_on(photos, tmp_path, uninterrupted):
     """Three, then two, each stopped, then one: seven shards that no number of them divides."""
     out = tmp_path / "store"
     for processes, until in ((3, 1), (2, 4)):
@@ -91,12 +79,12 @@ def test_other_numbers_of_processes_go_on(photos, tmp_path, expected):
         process.wait(200)
         assert LabelStore(out, allow_incomplete=True).missing()
     assert launch(photos, out, 1, 0.0).wait(200) == 0
-    assert contents(out) == expected
+    assert contents(out) == uninterrupted
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [5])
-def test_two_hosts_whose_cable_is_pulled_out(photos, tmp_path, expected, seconds):
+def test_two_hosts_whose_cable_is_pulled_out(photos, tmp_path, uninterrupted, seconds):
     """One process each; they share the folder and nothing else once they have met."""
     out = tmp_path / "store"
     meet = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
@@ -123,7 +111,7 @@ def test_two_hosts_whose_cable_is_pulled_out(photos, tmp_path, expected, seconds
     )
     assert "cable in" in ran.stderr, ran.stderr
     assert ran.returncode == 0, ran.stderr
-    assert contents(out) == expected
+    assert contents(out) == uninterrupted
     for rank in (1, 2):
         assert f"process {rank} of 2, on cpu" in ran.stderr
 

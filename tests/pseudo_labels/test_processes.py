@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_teacher import contents, job, write_photos
+from tiny_teacher import contents, job
 
 from distill.cli import main
 from distill.labels.store import LabelStore
@@ -22,18 +22,6 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["distill.cli", "pseudo_labels.generate"])
 RECIPE = "tests/tiny_teacher.py:recipe"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(photos, tmp_path_factory):
-    out = tmp_path_factory.mktemp("labels") / "store"
-    job(photos).run(out)
-    return contents(out)
 
 
 def fill(photos, out, delay=0.0):

@@ -5,24 +5,12 @@ import shutil
 
 import pytest
 from PIL import Image
-from tiny_teacher import contents, job, write_photos
+from tiny_teacher import contents, job
 
 from distill.datasets.image_folder import ImageFolder
 from distill.job import Occupied, PartialFailure, exclusive
 from distill.labels import account
 from distill.labels.store import LabelStore
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return write_photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module")
-def finished(photos, tmp_path_factory):
-    out = tmp_path_factory.mktemp("labels") / "store"
-    job(photos).run(out)
-    return out
 
 
 @pytest.fixture
