@@ -12,6 +12,7 @@ quarter of a run is that of the first.
 """
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
@@ -111,11 +112,14 @@ class Launch:
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """All its processes at once."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in _members(self.process.pid):  # torchrun gives each a session of its own
-            os.kill(pid, signal.SIGKILL)
+        """All its processes at once; they are gone when this returns."""
+        pids = [self.process.pid, *_members(self.process.pid)]  # of whom none has a child later
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        while any(map(_lives, pids)):
+            time.sleep(0.01)
 
     def check(self) -> None:
         """It has ended well.
@@ -147,6 +151,14 @@ def _members(parent: int) -> list[int]:
     while wave := [pid for pid, above in parents.items() if above in wave]:
         found += wave
     return found
+
+
+def _lives(pid: int) -> bool:
+    """Neither gone nor a zombie, which holds nothing any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _largest(parent: int) -> int:
