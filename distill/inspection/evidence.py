@@ -26,7 +26,7 @@ FAULTS = ("mirrored", "inverted", "near sky", "another", "shifted")
 SIDE = 16  # of the coarse maps by which labels are told apart
 _SHIFT = 4  # pixels
 _APART = 2.5  # pixels; nearer than that is not called a shift
-_SKY = 0.15  # of the pixels, the farthest by the witness
+_SKIES = (0.03, 0.06, 0.1, 0.15)  # of the pixels, the farthest by the witness
 _STRANGER = 8  # labels ago; neighbours may show the same place
 
 
@@ -45,7 +45,7 @@ class Look:
 
     key: str
     quantised: float
-    numbers: Float[Tensor, "7"]
+    numbers: Float[Tensor, "8"]
     label: Float[Tensor, "256"]
     witness: Float[Tensor, "256"]
 
@@ -101,7 +101,7 @@ def _spoilt(
     other: Tensor | None,
     number: int,
 ) -> dict[str, Float[Tensor, "h w"]]:
-    farthest = second <= second.flatten().quantile(_SKY)
+    farthest = second <= second.flatten().quantile(_SKIES[number // 4 % len(_SKIES)])
     down, right = ((0, 1), (0, -1), (1, 0), (-1, 0))[number % 4]
     found = {
         "mirrored": rank.flip(-1),

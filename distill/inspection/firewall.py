@@ -34,6 +34,9 @@ QUANTISED = 0.5
 
 _LEARNT = 1000  # labels, spread over the store, from which a witness and limits are made
 _TOGETHER = 64  # labels that are judged at once
+_PARTS = 5  # of trusted labels
+_KEPT = 0.9  # of a store's own
+_CONCENTRATIONS, _REWEIGHTINGS = 4, 2
 _AHEAD = 16  # images that are decoded before their turn
 
 
@@ -134,29 +137,51 @@ def learn(samples: Iterable[dict[str, Look]], *, trusted: bool, alarms: float = 
 
     Args:
         samples: some hundreds or thousands, as `looks` gives them with `faults`.
-        trusted: they are good: one half, by key, teaches the judge, the other gives the limit
-            (`trusted_limit`). Otherwise they are the store's own, all of them teach, and the limit
-            is `own_limit`.
+        trusted: they are good: a judge learns from all of them, and the limit (`trusted_limit`)
+            comes from judges that did not know the labels they score, by parts of a fifth.
+            Otherwise they are the store's own, the least suspicious teach, and the limit is
+            `own_limit`.
         alarms: share of good labels that may be named.
 
     Raises:
         ValueError: too few, or `alarms` outside (0, 1).
     """
+    taught = list(samples)
+    if not trusted:
+        return _of_its_own(taught, alarms)
+    scores: list[Float[Tensor, " n"]] = []
+    for part in range(_PARTS):
+        held = [found[""] for found in taught if _part(found[""].key) == part]
+        if held:
+            others = _judge(found for found in taught if _part(found[""].key) != part)
+            scores.append(others.odds(held).amax(1))
+    return Firewall(_judge(taught), trusted_limit(torch.cat(scores), alarms))
+
+
+def _of_its_own(taught: Sequence[dict[str, Look]], alarms: float) -> Firewall:
+    """The judge whom the wrong labels of a store teach least.
+
+    As the minimum covariance determinant is found (Rousseeuw & Van Driessen 1999): concentration on
+    the nine tenths that the last judge suspects least, then on all that lie within its limit.
+    """
+    judge, good = _judge(taught), [found[""] for found in taught]
+    for step in range(_CONCENTRATIONS + _REWEIGHTINGS):
+        scores = judge.odds(good).amax(1)
+        concentrates = step < _CONCENTRATIONS
+        limit = float(scores.quantile(_KEPT)) if concentrates else own_limit(scores, alarms)
+        within = (scores <= limit).tolist()
+        judge = _judge(found for found, kept in zip(taught, within, strict=True) if kept)
+    return Firewall(judge, own_limit(judge.odds(good).amax(1), alarms))
+
+
+def _judge(taught: Iterable[dict[str, Look]]) -> Judge:
     good: list[Look] = []
     spoilt: dict[str, list[Look]] = {fault: [] for fault in FAULTS}
-    held: list[Look] = []
-    for found in samples:
-        if trusted and _half(found[""].key):
-            held.append(found[""])
-            continue
+    for found in taught:
         good.append(found[""])
         for fault in FAULTS:
             spoilt[fault] += [found[fault]] if fault in found else []
-    judge = Judge(good, spoilt)
-    if not trusted:
-        return Firewall(judge, own_limit(judge.odds(good).amax(1), alarms))
-    largest = judge.odds(held).amax(1) if held else torch.zeros(0)
-    return Firewall(judge, trusted_limit(largest, alarms))
+    return Judge(good, spoilt)
 
 
 def inspect(
@@ -169,9 +194,9 @@ def inspect(
 ) -> int:
     """Write `suspects.jsonl` of a store, and say how many labels there are in it.
 
-    With limits of `trusted` labels at most 2 % of good labels are named on average, if they are
-    alike; those of the store itself have no such guarantee. `benchmarks/firewall.py` measures both,
-    for each fault and witness.
+    With limits of `trusted` labels at most 2 % of good labels are named, if they are alike; limits
+    of the store itself have no such guarantee. `benchmarks/firewall.py` measures both, for each
+    fault and witness.
 
     Args:
         images: that were labelled.
@@ -219,6 +244,6 @@ def read_suspects(store: Path) -> dict[str, Suspicion]:
     return {one.key: one for one in found}
 
 
-def _half(key: str) -> int:
-    """Another half than that of `store_witness`."""
-    return hashlib.sha256(f"limit {key}".encode()).digest()[0] % 2
+def _part(key: str) -> int:
+    """Not those of `store_witness`."""
+    return hashlib.sha256(f"limit {key}".encode()).digest()[0] % _PARTS

@@ -5,12 +5,12 @@ the spoilt from the good. Its log odds are on one scale for all reasons, so that
 the reason and one limit on it bounds the false alarms of all reasons together.
 """
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
+from scipy.stats import binom
 from torch import Tensor
 
 from distill.inspection.evidence import FAULTS, Look
@@ -18,6 +18,7 @@ from distill.inspection.likeness import Likeness
 
 _RIDGE = 1.0
 _STEPS = 30  # of Newton's method
+_DOUBT = 0.1
 
 
 class Judge:
@@ -48,7 +49,7 @@ class Judge:
         """Natural log of the odds of each of `FAULTS`, if every second label had it."""
         return _with_one(self._bent(self._evidence(looks))) @ self._weights
 
-    def _evidence(self, looks: Sequence[Look]) -> Float[Tensor, "n 9"]:
+    def _evidence(self, looks: Sequence[Look]) -> Float[Tensor, "n 10"]:
         numbers = torch.stack([look.numbers for look in looks]).double()
         return torch.cat([numbers, self._likeness.strangeness(*_coarse(looks))], 1)
 
@@ -59,21 +60,24 @@ class Judge:
 
 
 def trusted_limit(largest: Float[Tensor, " n"], alarms: float) -> float:
-    """What at most a share `alarms` of good labels exceeds, on average over calibrations.
+    """What at most a share `alarms` of good labels exceeds, in nine of ten calibrations.
 
-    The conformal quantile (Vovk et al. 2005): the ceil((n + 1)(1 - alarms))-th smallest of n. Holds
-    whatever the scores, if the labels are good, like those to be judged, and unknown to the judge.
+    The tolerance limit of Wilks (1941): so few of the n lie above it that, were the share larger,
+    one calibration of ten at most would have so few. Holds whatever the scores, if the labels are
+    good, like those to be judged, and unknown to the judge.
 
     Raises:
-        ValueError: `alarms` outside (0, 1), or fewer labels than 1 / alarms.
+        ValueError: `alarms` outside (0, 1), or too few labels: 114 for a share of 0.02.
     """
-    if not 0 < alarms < 1 or (len(largest) + 1) * alarms < 1:
+    count = len(largest)
+    above = int(binom.ppf(_DOUBT, count, alarms)) if 0 < alarms < 1 else 0
+    above -= int(binom.cdf(above, count, alarms) > _DOUBT)  # the largest number with cdf <= doubt
+    if not 0 < alarms < 1 or above < 0:
         raise ValueError(
-            f"firewall: {len(largest)} trusted labels for limits and a share of {alarms} false "
-            "alarms; give a share in (0, 1), and more labels than one over it"
+            f"firewall: {count} trusted labels for limits and a share of {alarms} false alarms; "
+            "give a share in (0, 1), and more labels than 2.3 over it"
         )
-    place = math.ceil((len(largest) + 1) * (1 - alarms))
-    return float(largest.sort().values[place - 1])
+    return float(largest.sort(descending=True).values[above])
 
 
 def own_limit(largest: Float[Tensor, " n"], alarms: float) -> float:

@@ -20,6 +20,7 @@ _REACH = 8  # pixels that a label is moved on trial
 _APART = 2.5  # pixels; nearer than that is not called a shift
 _SOFT = 0.05  # correlations of nearly 1 do not make ratios without bound
 _FARTHEST = 0.15  # of the pixels, by the witness
+_NEAREST = 0.2  # of those
 _FEW = 16  # distinct values, fewer of which say nothing about their spacing
 
 
@@ -68,6 +69,7 @@ def contradictions(
         mirrored, shifted: how much less the gradients leave unexplained once that is undone, as the
             log of the ratio of what is left.
         near sky: the mean rank of the pixels that the witness finds farthest.
+        near in the sky: that of the nearest fifth of them.
     """
     labels, witness = _smooth(labels), _smooth(witness[None])
     moved, mirrored = _moved(torch.cat([labels, labels.flip(-1)]), witness).chunk(2)
@@ -76,18 +78,20 @@ def contradictions(
     here = moved[:, _REACH, _REACH]
     close = moved[:, away < _APART].amax(1)
     apart = moved[:, (away >= _APART) & (away <= _REACH)].amax(1)
-    farthest = witness[0] <= witness.flatten().kthvalue(_share(witness.numel())).values
+    farthest = witness[0] <= witness.flatten().kthvalue(_share(witness.numel(), _FARTHEST)).values
+    far = labels[:, farthest]
     return {
         "inverted": -_correlation(labels, witness),
         "unlike": -here,
         "mirrored": _less_left(here, mirrored[:, _REACH, _REACH]),
         "shifted": _less_left(close, apart),
-        "near sky": labels[:, farthest].mean(1),
+        "near sky": far.mean(1),
+        "near in the sky": far.topk(_share(far.shape[1], _NEAREST)).values.mean(1),
     }
 
 
-def _share(pixels: int) -> int:
-    return max(1, int(_FARTHEST * pixels))
+def _share(pixels: int, share: float) -> int:
+    return max(1, int(share * pixels))
 
 
 def _less_left(before: Float[Tensor, " n"], after: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -123,7 +123,7 @@ def test_each_fault_is_found_and_few_others_are_named(fault, wall):
     assert len(named) - len(hits) <= 2
     reasons = [named[key].reason for key in hits]
     if fault != "inverted":  # which also has a near sky
-        assert reasons.count(fault) >= 3
+        assert reasons.count(fault) >= 2
 
 
 def test_a_store_with_faults_gives_limits_of_its_own(trusted):
@@ -137,11 +137,10 @@ def test_a_store_with_faults_gives_limits_of_its_own(trusted):
     assert len(named) <= 10
 
 
-def test_labels_that_give_the_limit_do_not_teach(trusted, wall):
-    seen = {one[""].key: wall.judge.odds([one[""]]).amax().item() for one in trusted}
-    over = sum(score > wall.limit + 1e-9 for score in seen.values())
-    assert min(abs(wall.limit - score) for score in seen.values()) < 1e-9
-    assert over <= 0.1 * len(trusted)
+def test_few_of_the_trusted_labels_exceed_their_own_limit(trusted, wall):
+    """The judge knows them now, so it names them no more often than those that did not."""
+    scores = wall.judge.odds([one[""] for one in trusted]).amax(1)
+    assert float((scores > wall.limit).double().mean()) <= 0.02
 
 
 def test_too_few_labels_are_refused(trusted):

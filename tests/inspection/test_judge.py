@@ -12,23 +12,26 @@ def draw(count, seed):
     return torch.rand(count, generator=torch.Generator().manual_seed(seed)).double()
 
 
-def test_the_trusted_limit_is_the_conformal_quantile():
-    values = torch.arange(1.0, 100.0).double().flip(0)
-    assert trusted_limit(values, 0.02) == 98
-    assert trusted_limit(values, 0.05) == 95
-    assert trusted_limit(values, 0.5) == 50
+def test_the_trusted_limit_leaves_as_few_above_as_the_binomial_says():
+    """P(X <= r) <= 0.1 for X ~ B(n, share): 0.98^114 = 0.09995, so that r is 0 from 114 on."""
+    values = torch.arange(1.0, 115.0).double().flip(0)
+    assert trusted_limit(values, 0.02) == 114
+    many = torch.arange(1.0, 401.0).double()
+    assert trusted_limit(many, 0.02) == 396  # P(X <= 4) = 0.097, P(X <= 5) = 0.188
+    assert trusted_limit(many, 0.5) == 214
 
 
-def test_the_trusted_limit_keeps_its_promise_on_average():
-    alarms = [
-        float((draw(1000, 2 * n + 1) > trusted_limit(draw(60, 2 * n), 0.02)).double().mean())
-        for n in range(200)
+def test_the_trusted_limit_keeps_its_promise_nine_times_of_ten():
+    kept = [
+        float((draw(5000, 2 * n + 1) > trusted_limit(draw(200, 2 * n), 0.02)).double().mean())
+        for n in range(300)
     ]
-    assert sum(alarms) / len(alarms) <= 0.02
-    assert sum(alarms) / len(alarms) > 0.012
+    within = sum(share <= 0.02 for share in kept) / len(kept)
+    assert within > 0.86  # 0.91 is expected, 0.017 its deviation
+    assert within < 0.97
 
 
-@pytest.mark.parametrize(("count", "alarms"), [(10, 0.02), (48, 0.02), (100, 0.0), (100, 1.0)])
+@pytest.mark.parametrize(("count", "alarms"), [(10, 0.02), (113, 0.02), (100, 0.0), (100, 1.0)])
 def test_a_limit_wants_enough_labels_and_a_share(count, alarms):
     with pytest.raises(ValueError, match=f"{count} trusted labels .* share of {alarms}"):
         trusted_limit(draw(count, 0), alarms)

@@ -96,6 +96,8 @@ def test_a_sky_of_zeros_is_not_called_quantised():
 def test_constant_maps_say_nothing():
     flat = torch.zeros(64, 84)
     found = scores(flat)
-    assert set(found) == {"inverted", "unlike", "mirrored", "shifted", "near sky"}
+    assert set(found) == {
+        *("inverted", "unlike", "mirrored", "shifted", "near sky", "near in the sky"),
+    }
     assert all(abs(value) < 1e-6 for value in found.values())
     assert quantised(flat, torch.ones(64, 84, dtype=torch.bool)) == 0
