@@ -221,6 +221,10 @@ def _add_label_verbs(verbs: Any, functions: Functions) -> None:
     added.add_argument(
         "--data", type=place, required=True, metavar="PATH|URL", help="what was labelled"
     )
+    good = "a store of labels that are known to be good, some hundreds, for the limits"
+    added.add_argument("--trusted", type=Path, metavar="STORE", help=good)
+    said = "what was labelled there (default: --data)"
+    added.add_argument("--trusted-data", type=place, metavar="PATH|URL", help=said)
     _add_model(added, "another opinion, such as the student's; without it the store's own")
 
     example = "runs/labels 'confidence > 0.8 and image_width >= 1024'"

@@ -38,12 +38,17 @@ def label_stats(args: argparse.Namespace) -> None:
 def inspect_labels(args: argparse.Namespace) -> None:
     """Name the labels that a second opinion contradicts; nothing is removed."""
     from distill.datasets.photographs import open_photographs
+    from distill.datasets.pseudo_labelled import PseudoLabelled
     from distill.inspection.firewall import inspect
     from distill.models.foreign import load_predictor
 
     images = open_photographs(args.data)
     witness = load_predictor(args.model, space=args.space) if args.model else None
-    count = inspect(images, args.store, predictor=witness)
+    trusted = None
+    if args.trusted is not None:
+        seen = images if args.trusted_data is None else open_photographs(args.trusted_data)
+        trusted = PseudoLabelled(seen, args.trusted, partial=True)
+    count = inspect(images, args.store, predictor=witness, trusted=trusted)
     print(f"{args.store / 'suspects.jsonl'}: {count} labels")
 
 

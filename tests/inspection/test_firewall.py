@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from distill import cli
 from distill.datasets.image_folder import ImageFolder
 from distill.inspection.evidence import FAULTS as ON_PURPOSE
 from distill.inspection.evidence import looks
@@ -205,3 +206,12 @@ def test_every_fault_is_made_on_purpose_and_changes_the_label():
     for fault in ON_PURPOSE:
         assert not torch.equal(last[fault].label, last[""].label)
         assert torch.equal(last[fault].witness, last[""].witness)
+
+
+def test_trusted_labels_are_named_on_the_command_line(tmp_path, capsys):
+    photos, store = write_photos(tmp_path / "photos", 24), tmp_path / "labels"
+    job(photos).run(store)
+    command = ["labels", "inspect", str(store), "--data", str(photos)]
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--trusted", str(store)]) == 2
+    assert "24 trusted labels for limits" in capsys.readouterr().err
