@@ -46,10 +46,10 @@ from distill.types import Sample, Space
 from distill.worlds.job import RenderJob
 
 RESULTS = Path(__file__).parent / "results" / "firewall.json"
-SEEDS = {"trusted": 101, "measured": 202}
+SEEDS = {"trusted": 101, "measured": 303}
 FAULTS = ("mirrored", "inverted", "sky made near", "another image's", "8 bits", "shifted by 4 px")
 TABLES = ("demo, student", "demo, teacher", "sharp, model", "demo, store")
-ALARMS = 0.02
+ALARMS = 0.015
 _EACH = 20  # one label in so many is wrong
 _STORES = 3  # of each fault, wrong in other places
 _MIXED = 8  # stores with all faults at once, for the witness that is fitted to them

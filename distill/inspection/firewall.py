@@ -132,7 +132,7 @@ class Firewall:
         return found
 
 
-def learn(samples: Iterable[dict[str, Look]], *, trusted: bool, alarms: float = 0.02) -> Firewall:
+def learn(samples: Iterable[dict[str, Look]], *, trusted: bool, alarms: float = 0.015) -> Firewall:
     """A firewall from labels of such images, with the same witness.
 
     Args:
@@ -194,9 +194,9 @@ def inspect(
 ) -> int:
     """Write `suspects.jsonl` of a store, and say how many labels there are in it.
 
-    With limits of `trusted` labels at most 2 % of good labels are named, if they are alike; limits
-    of the store itself have no such guarantee. `benchmarks/firewall.py` measures both, for each
-    fault and witness.
+    With limits of `trusted` labels at most 1.5 % of good labels are named, if they are alike;
+    limits of the store itself have no such guarantee. `benchmarks/firewall.py` measures both, for
+    each fault and witness.
 
     Args:
         images: that were labelled.

@@ -105,7 +105,7 @@ def spoilt_on_purpose(world):
 
 @pytest.fixture(scope="module")
 def trusted():
-    return spoilt_on_purpose(World(1, 130))
+    return spoilt_on_purpose(World(1, 170))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_a_store_with_faults_gives_limits_of_its_own(trusted):
 def test_few_of_the_trusted_labels_exceed_their_own_limit(trusted, wall):
     """The judge knows them now, so it names them no more often than those that did not."""
     scores = wall.judge.odds([one[""] for one in trusted]).amax(1)
-    assert float((scores > wall.limit).double().mean()) <= 0.02
+    assert float((scores > wall.limit).double().mean()) <= 0.015
 
 
 def test_too_few_labels_are_refused(trusted):
