@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from scipy.fft import next_fast_len
+from scipy import fft as scipy_fft  # pyright: ignore[reportMissingTypeStubs]
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
@@ -70,6 +70,12 @@ def edge_match(image: Float[Tensor, "i 3 h w"], values: Float[Tensor, "b h w"]) 
     return EdgeMatch(best, best * ((here - chance) / gain).clamp(0, 1), row, column)
 
 
+def fast_side(side: int) -> int:
+    """The next length that an FFT of real numbers is fast for."""
+    fft: Any = scipy_fft  # ships no types
+    return fft.next_fast_len(side, real=True)
+
+
 def _offsets(device: torch.device) -> tuple[Tensor, Tensor]:
     reach = torch.arange(-_REACH, _REACH + 1, device=device)
     row, column = torch.meshgrid(reach, reach, indexing="ij")
@@ -106,7 +112,7 @@ def _outstanding(steepness: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b h w"]:
 
 def _moved(steps: Float[Tensor, "b h w"], edges: Float[Tensor, "i h w"]) -> Float[Tensor, "b r r"]:
     """Sum of products with the steps moved by each offset; `steps` is 0 near the border."""
-    shape = [next_fast_len(side, real=True) for side in edges.shape[-2:]]
+    shape = [fast_side(side) for side in edges.shape[-2:]]
     spectrum: Tensor = _fft.rfft2(steps, s=shape).conj() * _fft.rfft2(edges, s=shape)
     products: Tensor = _fft.irfft2(spectrum, s=shape).clamp(min=0)
     reach = torch.arange(-_REACH, _REACH + 1, device=edges.device)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional
 
+from distill.labels.edges import fast_side
 from distill.types import Space
 
 _REACH = 8  # pixels that a label is moved on trial
@@ -118,15 +118,15 @@ def _moved(
     Entry (i, j) undoes a shift of the label by (i, j) - `_REACH`; by FFT, with an empty border as
     wide as the moves, so that no side meets the other.
     """
-    size = [next_fast_len(side + _REACH, real=True) for side in labels.shape[1:]]
+    size = [fast_side(side + _REACH) for side in labels.shape[1:]]
     fft: Any = torch.fft  # untyped
     slopes = [torch.gradient(maps, dim=(1, 2)) for maps in (labels, witness)]
-    one, other = (sum(_power(part) for part in parts) for parts in slopes)
-    total = sum(
+    one, other = (torch.stack([_power(part) for part in parts]).sum(0) for parts in slopes)
+    products = [
         fft.irfft2(fft.rfft2(a, s=size) * fft.rfft2(b, s=size).conj(), s=size)
         for a, b in zip(*slopes, strict=True)
-    )
-    total = torch.roll(total, (_REACH, _REACH), (1, 2))
+    ]
+    total = torch.roll(torch.stack(products).sum(0), (_REACH, _REACH), (1, 2))
     window = total[:, : 2 * _REACH + 1, : 2 * _REACH + 1]
     return _ratio(window, (one * other)[:, None, None])
 

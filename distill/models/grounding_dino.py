@@ -78,7 +78,8 @@ class _Held:
     """A model and its tokenizer."""
 
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model: Any = model
+        self.tokenizer = tokenizer
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +88,7 @@ class _Held:
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""
-        self.model.to(device)  # pyright: ignore[reportArgumentType]
+        self.model.to(device)
 
 
 class Package(_Held):

@@ -52,11 +52,12 @@ class _Looking:
     """A model and the preprocessing that belongs to it."""
 
     def __init__(self, model: nn.Module, processor: Any) -> None:
-        self.model, self._processor = model, processor
+        self.model: Any = model
+        self._processor = processor
 
     def to(self, device: torch.device) -> None:
         """Move the weights."""
-        self.model.to(device)  # pyright: ignore[reportArgumentType]
+        self.model.to(device)
 
     def _pixels(self, images: Float[Tensor, "b 3 h w"]) -> Tensor:
         made = self._processor(images=list(images), do_rescale=False, return_tensors="pt")
@@ -79,7 +80,7 @@ class AnyPhrase(_Looking):
         self, images: Float[Tensor, "b 3 h w"], phrases: Sequence[str]
     ) -> Float[Tensor, "b p"]:
         """See `Tagger`."""
-        model: Any = self.model
+        model = self.model
         said = torch.stack([self._text(phrase) for phrase in phrases]).to(images.device)
         seen = model.get_image_features(pixel_values=self._pixels(images)).pooler_output
         likeness = nn.functional.normalize(seen, dim=-1) @ said.T
@@ -88,7 +89,7 @@ class AnyPhrase(_Looking):
     def _text(self, phrase: str) -> Float[Tensor, " f"]:
         """Read once; short texts are padded, as in training."""
         if phrase not in self._known:
-            model: Any = self.model
+            model = self.model
             tokens = self._tokenizer(
                 _PROMPT.format(phrase.lower()),
                 padding="max_length",
@@ -107,8 +108,8 @@ class ItsLabels(_Looking):
 
     def __init__(self, model: nn.Module, processor: Any) -> None:
         super().__init__(model, processor)
-        config: Any = model.config
-        self._places = {label.lower(): place for place, label in config.id2label.items()}
+        labels: dict[int, str] = self.model.config.id2label
+        self._places = {label.lower(): place for place, label in labels.items()}
 
     def check(self, phrases: Sequence[str]) -> None:
         """Each is one of its labels.

@@ -1,6 +1,7 @@
 """Taggers: SigLIP as transformers itself computes it, and a classifier of many labels."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def write_siglip(folder: Path) -> Path:
     return folder
 
 
-def write_classifier(folder: Path, problem: str | None = "multi_label_classification") -> Path:
+def write_classifier(folder: Path, problem: Any = "multi_label_classification") -> Path:
     config = ViTConfig(
         hidden_size=32,
         num_hidden_layers=1,
