@@ -35,6 +35,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from torchvision.transforms.functional import to_pil_image
 
+from benchmarks.origin import origin
 from distill.atomic import write_text
 from distill.datasets.images import read_image, resized
 from distill.inspection.evidence import Look, Witness, looks
@@ -281,6 +282,7 @@ def main() -> None:
         "photographs": args.count,
         "wrong": f"1 in {_EACH}",
         "alarms asked for": ALARMS,
+        **origin(),
     }
     with ProcessPoolExecutor(len(TABLES), get_context("fork")) as pool:
         measure = partial(table, demo=args.demo, folders=(a, b), count=args.count)

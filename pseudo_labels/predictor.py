@@ -136,7 +136,7 @@ def views_of_file(
     return asker.views(image), (image.height, image.width)
 
 
-class Around:
+class AroundAsker:
     """Shows what another asker shows, in its space; how it is asked is for a subclass to say.
 
     Attributes:

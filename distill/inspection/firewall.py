@@ -195,7 +195,7 @@ def inspect(
     """Write `suspects.jsonl` of a store, and say how many labels there are in it.
 
     With limits of `trusted` labels at most 1.5 % of good labels are named, if they are alike;
-    limits of the store itself have no such guarantee. On worlds of other seeds the teacher as
+    limits of the store itself have no such guarantee. On a world of another seed the teacher as
     witness found 0.97 to 1.00 of labels with a gross fault, the demo's student 0.43 to 1.00, and
     they named 0.008 of the good; limits of the store found as much or less. See
     `benchmarks/results/firewall.json`.

@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.labels.edges import edge_match
-from pseudo_labels.predictor import Answer, Around, Predictor, Strategy
+from pseudo_labels.predictor import Answer, AroundAsker, Predictor, Strategy
 from pseudo_labels.resizing import resized_views
 from pseudo_labels.strategies.plain import plain
 
 
-class Edges(Around):
+class Edges(AroundAsker):
     """The answers of another asker with the agreement "edges" (`labels.edges.edge_match`).
 
     The asker's last view stands for the image: a network's input differs from it by a scale and a

@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from distill.labels.fuse import fuse
-from pseudo_labels.predictor import Answer, Around, Asker, Predictor, Strategy, only
+from pseudo_labels.predictor import Answer, AroundAsker, Asker, Predictor, Strategy, only
 from pseudo_labels.resizing import resized_maps, resized_views
 from pseudo_labels.strategies.plain import plain
 
 
-class MultiScale(Around):
+class MultiScale(AroundAsker):
     """The weighted median of the maps of an image at several sizes; see `labels.fuse`.
 
     The asker's views are brought to their sizes on the device.
