@@ -127,15 +127,17 @@ def test_each_fault_is_found_and_few_others_are_named(fault, wall):
         assert reasons.count(fault) >= 2
 
 
-def test_a_store_with_faults_gives_limits_of_its_own(trusted):
-    wrong = {3, 33, 63}
-    spoilt = World(1, 64, FAULTS["mirrored"], wrong)
+@pytest.mark.parametrize("fault", ["mirrored", "inverted", "another"])
+def test_a_store_with_faults_gives_limits_of_its_own(fault, trusted):
+    """One label in fourteen is wrong and would teach the judge that such labels are good."""
+    wrong = set(range(5, 170, 14))
+    spoilt = World(1, 170, FAULTS[fault], wrong)
     again = looks((spoilt[n] for n in sorted(wrong)), asked(Blurred()), faults=True)
     found = dict(enumerate(trusted)) | dict(zip(sorted(wrong), again, strict=True))
     wall = learn(found.values(), trusted=False)
     named = {number for number, one in found.items() if wall.judged([one[""]])[0]}
-    assert wrong <= named
-    assert len(named) <= 10
+    assert len(wrong & named) >= 10  # of 12; with all of them as teachers 7, 1 and 3
+    assert len(named - wrong) <= 4
 
 
 def test_few_of_the_trusted_labels_exceed_their_own_limit(trusted, wall):

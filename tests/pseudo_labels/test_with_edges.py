@@ -1,10 +1,17 @@
 """The agreement "edges" beside any strategy's own."""
 
+from functools import partial
+
+import pytest
 import torch
 from analytic_teacher import Seer, asked, picture
+from tiny_teacher import TinyTeacher, write_photos
 
+from distill.datasets.images import read_pil
+from pseudo_labels.predictor import views_of_file
 from pseudo_labels.strategies.cross_context import cross_context
 from pseudo_labels.strategies.edges import edges
+from pseudo_labels.strategies.multi_scale import multi_scale
 from pseudo_labels.strategies.plain import plain
 from pseudo_labels.strategies.tta import flip
 
@@ -40,3 +47,26 @@ def test_maps_larger_than_the_view():
     answer = asked(edges([Seer(side=64)], inner=cross_context), steps(), steps())
     assert answer.values.shape == (2, 128, 192)
     assert (answer.agreement["edges"] > 0.2).all()
+
+
+class ReadsSooner(TinyTeacher):
+    """Its view of a file is another one than that of the image in it."""
+
+    def prepare_encoded(self, data, *, name=None):
+        view, size = super().prepare_encoded(data, name=name)
+        return torch.zeros_like(view), size
+
+
+SEVERAL = partial(multi_scale, multiple=14)
+
+
+@pytest.mark.parametrize("strategy", [edges, SEVERAL, partial(edges, inner=SEVERAL)])
+def test_a_file_is_read_as_the_inner_asker_reads_it(tmp_path, strategy):
+    path = next(write_photos(tmp_path, 1).rglob("*.*g"))
+    asker, (height, width) = strategy([ReadsSooner()]), read_pil(path).size[::-1]
+    views, size = views_of_file(asker, path.read_bytes(), name="one")
+    assert size == (height, width)
+    assert not any(view.any() for view in views)
+    whole = views_of_file(cross_context([ReadsSooner()]), path.read_bytes(), name="one")
+    assert all(view.any() for view in whole[0])  # which looks at parts, so it needs the image
+    assert whole[1] == size
