@@ -2,33 +2,27 @@
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from distill import ancestry, atomic, checkpoint, engine, job
-from distill.engine import Engine
 from distill.loading import Batches
 from distill.objectives.terms import OUTPUT
 from distill.optim import adamw, set_rates
-from distill.quarantine import Quarantine
-from distill.showing import pictures_of, show
+from distill.showing import show
+from distill.starting import Run, begin
 from distill.tracking import Tracker, write_summary
 from distill.types import Batch
 
 log = logging.getLogger(__name__)
 
-_FREE = {  # fields that change no weight, so that a resumed job may differ in them
-    *("workers", "log_every", "checkpoint_every", "keep_checkpoints"),
-    *("validate_every", "validation", "pictures", "max_quarantined", "commercial", "accept"),
-}
 _TRACES = ("checkpoints", "metrics.jsonl", "summary.json")
 
 
@@ -133,32 +127,14 @@ class TrainJob:
                 return
             saved = checkpoint.latest(out / "checkpoints")
             accelerator.wait_for_everyone()  # until all have looked, nobody writes
-            run = _begin(self, accelerator, out, saved, stack)
+            run = begin(self, accelerator, out, saved, stack)
             tracker = Tracker(out, start=run.engine.step, steps=self.steps, enabled=is_main)
             with tracker:
                 _train(self, run, tracker)
             _finish(self, run)
 
 
-@dataclass
-class _Run:
-    """What the loop knows beside the engine."""
-
-    engine: Engine
-    batches: Batches
-    quarantine: Quarantine
-    out: Path
-    pictures: Batch | None  # shown at every validation; the first process has them
-    description: Any
-    lineage: ancestry.Lineage
-    terminated: threading.Event  # SIGTERM came to this process
-    stop: bool = False  # it came to one of them, and all know
-    waited: float = 0.0  # seconds for the loader, since the last row
-    row_at: float = field(default_factory=time.perf_counter)
-    row_step: int = 0
-
-
-def _train(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
+def _train(job_: TrainJob, run: Run, tracker: Tracker) -> None:
     """The loop. A step is one update; whatever else happens, happens between two of them."""
     engine = run.engine
     for step in range(engine.step, job_.steps):
@@ -179,7 +155,7 @@ def _train(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
         _between(job_, run, tracker)
 
 
-def _between(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
+def _between(job_: TrainJob, run: Run, tracker: Tracker) -> None:
     """Validation and checkpoints, when their time has come."""
     step = run.engine.step
     validates = step == job_.steps or step % job_.validate_every == 0
@@ -200,58 +176,7 @@ def _between(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
         raise job.Interrupted(f"terminated; {run.out} goes on from step {step} with --resume")
 
 
-def _begin(
-    job_: TrainJob, accelerator: Any, out: Path, saved: Path | None, held: contextlib.ExitStack
-) -> _Run:
-    """Build everything, and put it back to the checkpoint `saved` if there is one."""
-    world = accelerator.num_processes
-    per_update = job_.accumulate * world
-    _require(
-        job_.batch_size % per_update == 0,
-        f"batch_size={job_.batch_size} must be a multiple of accumulate={job_.accumulate} "
-        f"times {world} processes",
-    )
-    state = checkpoint.load(saved) if saved else None
-    start = state.step if state else 0
-    terminated = held.enter_context(job.terminated())
-    batches = held.enter_context(contextlib.closing(_open(job_, accelerator, start)))
-    drawn = [f"{len(dataset)} of {dataset.name}" for dataset in batches.mixture.datasets]
-    description = job.describe(job_) | {"samples": drawn}  # other files have other numbers
-    if state is not None:
-        checkpoint.check_same_job(state.job, description, free=_FREE)
-    place, samples = (accelerator.process_index, world), len(batches.mixture)
-    quarantine = Quarantine(out, *place, samples=samples, budget=job_.max_quarantined, start=start)
-    pictures = pictures_of(job_) if accelerator.is_main_process else None
-    job.seed_everything(job_.seed)
-    objective = job_.objective()
-    lineage = ancestry.of_training(out.name, objective, batches.mixture.datasets)
-    ancestry.check(lineage, commercial=job_.commercial, accept=job_.accept)
-    if job_.activation_checkpointing:
-        engine.checkpoint_activations(objective.student)
-    made = Engine(accelerator, objective, job_.optimizer, ema=job_.ema)
-    job.seed_everything(job_.seed + accelerator.process_index)
-    if state is not None:
-        made.restore(state)
-        log.info("resuming at step %d", state.step)
-    run = _Run(made, batches, quarantine, out, pictures, description, lineage, terminated)
-    return replace(run, row_step=made.step)
-
-
-def _open(job_: TrainJob, accelerator: Any, step: int) -> Batches:
-    """This process's batches after `step` updates; missing data is told before weights load."""
-    aside = {"set_aside": True} if job_.max_quarantined > 0 else {}
-    return job_.batches(
-        batch_size=job_.batch_size // job_.accumulate,
-        seed=job_.seed,
-        start=step * job_.batch_size,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-        workers=job_.workers,
-        **aside,
-    )
-
-
-def _draw(job_: TrainJob, run: _Run) -> list[Batch]:
+def _draw(job_: TrainJob, run: Run) -> list[Batch]:
     """The batches of one update on this process, on its device."""
     start = time.perf_counter()
     update = [run.engine.place(next(run.batches)) for _ in range(job_.accumulate)]
@@ -261,7 +186,7 @@ def _draw(job_: TrainJob, run: _Run) -> list[Batch]:
     return update
 
 
-def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
+def _read(job_: TrainJob, run: Run, tracker: Tracker) -> None:
     """Learn how the last update went; every `log_every`-th becomes a row of metrics."""
     if (read := run.engine.watch.read()) is None:
         return
@@ -279,13 +204,13 @@ def _read(job_: TrainJob, run: _Run, tracker: Tracker) -> None:
         run.row_step, run.row_at, run.waited = step, now, 0.0
 
 
-def _with_news(share: Mapping[str, Tensor], run: _Run, parts: int) -> dict[str, Tensor]:
+def _with_news(share: Mapping[str, Tensor], run: Run, parts: int) -> dict[str, Tensor]:
     """Beside the terms, so that all processes learn of it at the same step."""
     news = {"stop": float(run.terminated.is_set()), "quarantined": len(run.quarantine) / parts}
     return {**share, **{name: torch.full_like(share["loss"], x) for name, x in news.items()}}
 
 
-def _finish(job_: TrainJob, run: _Run) -> None:
+def _finish(job_: TrainJob, run: Run) -> None:
     """Export the student; the summary is written last and means that all is done."""
     run.engine.export(run.out / "model")
     if run.pictures is not None:

@@ -25,7 +25,8 @@ FLOORS = {
     "distill.ancestry": 2,
     "distill.quarantine": 2,
     "distill.showing": 2,
-    "distill.train": 3,
+    "distill.starting": 3,
+    "distill.train": 4,
     "distill.export": 3,
     "distill.report": 3,
     "distill.inspection": 3,
@@ -37,8 +38,8 @@ FLOORS = {
     "distill.cli": 5,
     "distill.label_verbs": 4,
     "distill.__main__": 6,
-    "recipes": 4,
-    "benchmarks": 5,
+    "recipes": 5,
+    "benchmarks": 6,
 }
 OPEN_TO_ALL = {
     "distill.datasets.images",
