@@ -1,6 +1,7 @@
 """A training run is built and put back to where it was saved: all that comes before its loop."""
 
 import contextlib
+import dataclasses
 import logging
 import threading
 import time
@@ -86,7 +87,7 @@ def begin(
     drawn = [f"{len(dataset)} of {dataset.name}" for dataset in batches.mixture.datasets]
     description = job.describe(job_) | {"samples": drawn}  # other files have other numbers
     if state is not None:
-        checkpoint.check_same_job(state.job, description, free=_FREE)
+        checkpoint.check_same_job(_defaults(job_) | state.job, description, free=_FREE)
     place, samples = (accelerator.process_index, world), len(batches.mixture)
     quarantine = Quarantine(out, *place, samples=samples, budget=job_.max_quarantined, start=start)
     pictures = pictures_of(job_) if accelerator.is_main_process else None
@@ -112,6 +113,12 @@ def begin(
         terminated=terminated,
         row_step=made.step,
     )
+
+
+def _defaults(job_: Any) -> dict[str, Any]:
+    """Fields with a default: what a checkpoint means that was written before they came."""
+    fields = dataclasses.fields(job_)
+    return {f.name: job.describe(f.default) for f in fields if f.default is not dataclasses.MISSING}
 
 
 def _open(job_: Any, accelerator: Any, step: int) -> Batches:
