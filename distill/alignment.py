@@ -138,6 +138,27 @@ def normalised_difference(
     return pred_hat - _normalised(target, counted, location, scale), counted
 
 
+def least_squares_difference(
+    pred: Float[Tensor, "b h w"], target: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]
+) -> tuple[Float[Tensor, "b h w"], Bool[Tensor, "b h w"]]:
+    """`scale * pred + shift - target`, the target brought to 0 ... 1, the fit by least squares.
+
+    Ranftl et al. 2020, equation 4, with the targets of Yang et al. 2024, section 3.1. The fit may
+    take a negative scale: a map that is near where it should be far is no worse. Gradients flow
+    through scale and shift.
+
+    Returns:
+        As `normalised_difference`.
+    """
+    counted = valid & masked.enough(target, valid)[:, None, None]
+    low = masked.fill(target, counted, torch.inf).flatten(1).amin(1)[:, None, None]
+    high = masked.fill(target, counted, -torch.inf).flatten(1).amax(1)[:, None, None]
+    target = (masked.fill(target, counted) - low) / torch.where(high > low, high - low, 1.0)
+    target, pred = masked.fill(target, counted), masked.fill(pred, counted)
+    scale, shift = (x.to(pred.dtype)[:, None, None] for x in least_squares(pred, target, counted))
+    return masked.fill(scale * pred + shift - target, counted), counted
+
+
 def _normalised(values: Tensor, valid: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     centred = masked.full_precision(values) - location[:, None, None]
     return masked.fill(centred, valid) / scale[:, None, None]

@@ -8,6 +8,7 @@ a sample with nothing valid gives 0 with a gradient of 0. Half precision is comp
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 EPS = 1e-6  # a mean absolute deviation below this is that of a constant map
 MIN_PIXELS = 10  # fewer valid pixels than this do not make a sample
@@ -72,6 +73,31 @@ def smallest(
     kept = (fraction * count(valid).double() + 1e-6).long()  # 0.7 * 10 must not become 6
     last = ranked.gather(1, (kept - 1).clamp(min=0)[:, None])
     return valid & ~(values > last[:, None])
+
+
+@torch.no_grad()
+def smallest_squares(
+    values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"], fraction: float, *, side: int
+) -> Bool[Tensor, "b h w"]:
+    """The valid pixels of those squares of `side` pixels whose mean is smallest, no gradient.
+
+    As `smallest`, of the squares that have valid pixels instead of the pixels; those at the right
+    and at the lower edge may be cut.
+
+    Raises:
+        ValueError: `fraction` outside [0, 1], or `side` below 1.
+    """
+    if side < 1:
+        raise ValueError(f"smallest_squares: side is {side}; it must be at least 1")
+    if side == 1:
+        return smallest(values, valid, fraction)
+    maps = torch.stack([fill(values, valid), full_precision(valid.float())], dim=1)
+    summed, counted = avg_pool2d(maps, side, ceil_mode=True).unbind(dim=1)
+    there = counted > 0
+    kept = smallest(summed / torch.where(there, counted, 1.0), there, fraction)
+    height, width = valid.shape[1:]
+    pixels = kept.repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
+    return valid & pixels[:, :height, :width]
 
 
 @torch.no_grad()

@@ -61,6 +61,27 @@ def test_smallest_equals_numpy_on_random_masks(fraction):
         assert sorted(v[k]) == sorted(v[m])[:count]
 
 
+def test_smallest_squares_of_one_pixel_are_pixels_and_larger_ones_go_whole():
+    rng = np.random.default_rng(0)
+    values, valid = rng.normal(size=(3, 7, 10)), rng.random((3, 7, 10)) > 0.4
+    valid[2, :3, :3] = False
+    maps = torch.from_numpy(values), torch.from_numpy(valid)
+    pixels = masked.smallest_squares(*maps, 0.7, side=1)
+    assert torch.equal(pixels, masked.smallest(*maps, 0.7))
+    kept = masked.smallest_squares(*maps, 0.7, side=3).numpy()
+    for v, m, k in zip(values, valid, kept, strict=True):
+        parts = [(slice(y, y + 3), slice(x, x + 3)) for y in (0, 3, 6) for x in (0, 3, 6, 9)]
+        there = [part for part in parts if m[part].any()]
+        there.sort(key=lambda part: v[part][m[part]].mean())
+        del there[len(there) * 7 // 10 :]
+        wanted = np.zeros_like(m)
+        for part in there:
+            wanted[part] = m[part]
+        assert (k == wanted).all()
+    with pytest.raises(ValueError, match="side is 0"):
+        masked.smallest_squares(*maps, 0.7, side=0)
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.1])
 @pytest.mark.parametrize("statistic", [masked.smallest, masked.quantile])
 def test_a_fraction_outside_0_to_1_is_refused(statistic, fraction):

@@ -1,5 +1,7 @@
 """Gradient matching: edges of the prediction where the target has them, at several scales."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,6 +15,9 @@ def gradient_matching(
     valid: Bool[Tensor, "b h w"],
     *,
     scales: int = 4,
+    trim: float = 0.0,
+    region: int = 1,
+    difference: Callable[..., tuple[Tensor, Tensor]] = alignment.normalised_difference,
     weight: Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, " b"]:
     """Multi-scale gradient difference, per sample. Li & Snavely 2018; Ranftl et al. 2020, eq. 11.
@@ -22,6 +27,9 @@ def gradient_matching(
         target: disparity up to a positive scale and a shift.
         valid: pixels that count; a difference counts where both of its pixels do.
         scales: pyramid levels; level k keeps every 2**k-th pixel.
+        trim: fraction of the valid pixels to leave out, as the affine-invariant loss does.
+        region: likewise.
+        difference: likewise.
         weight: of each pixel, >= 0, such as confidence; a difference has the smaller of its two.
 
     Returns:
@@ -30,16 +38,20 @@ def gradient_matching(
         `masked.enough`, or nothing has a weight.
 
     Raises:
-        ValueError: `scales` < 1.
+        ValueError: `scales` < 1, `trim` outside [0, 1), or `region` below 1.
     """
     if scales < 1:
         raise ValueError(f"gradient_matching: scales is {scales}; it must be at least 1")
-    difference, counted = alignment.normalised_difference(pred, target, valid)
+    if not 0 <= trim < 1:
+        raise ValueError(f"gradient_matching: trim is {trim}; it must lie in [0, 1)")
+    maps, counted = difference(pred, target, valid)
+    if trim:
+        counted = masked.smallest_squares(maps.abs(), counted, 1 - trim, side=region)
     strides = [2**level for level in range(scales)]
     weight = None if weight is None else masked.fill(weight, counted)
     levels = [
         _level(
-            difference[:, ::k, ::k],
+            maps[:, ::k, ::k],
             counted[:, ::k, ::k],
             None if weight is None else weight[:, ::k, ::k],
         )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from contracts import check_loss
 
+from distill.alignment import least_squares_difference
 from distill.losses.affine_invariant import affine_invariant
 
 # test vectors T1 and T1b with each pixel three times: the statistics stay, and 15 pixels are enough
@@ -157,3 +158,41 @@ def test_trim_out_of_bounds_is_refused(trim):
     maps = torch.rand(1, 4, 5, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="affine_invariant: trim is"):
         affine_invariant(maps, maps, maps > 0, trim=trim)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+def test_contract_by_least_squares(squared):
+    # T6: scale 1.25 and shift 1 leave 0 .25 -.75 .75 -.25, of a target that spans 9
+    differences = [0, 0.25, 0.75, 0.75, 0.25]
+    value = sum((d / 9) ** 2 if squared else d / 9 for d in differences) / 5
+    check_loss(
+        partial(affine_invariant, difference=least_squares_difference, squared=squared),
+        invariances=[affine, lambda pred: -pred],  # least squares do not see the sign
+        example=(PRED, TARGET, value),
+    )
+
+
+def test_a_trimmed_sum_may_be_divided_by_all_that_is_valid():
+    pred, target, chance = torch.rand(3, 2, 9, 11, generator=torch.Generator().manual_seed(0))
+    valid = chance > 0.2
+    count = valid.flatten(1).sum(1)
+    kept = (0.9 * count.double() + 1e-6).long()
+    by_kept = affine_invariant(pred, target, valid, trim=0.1)
+    by_valid = affine_invariant(pred, target, valid, trim=0.1, divide_by="valid")
+    torch.testing.assert_close(by_valid, by_kept * kept / count)
+    with pytest.raises(ValueError, match="divided by the weight of the kept"):
+        affine_invariant(pred, target, valid, divide_by="valid", weight=chance)
+
+
+def test_regions_are_left_out_whole():
+    """The worst of four squares goes with the pixels in it that were right."""
+    target = torch.arange(64.0).view(1, 8, 8)
+    pred = target.clone()
+    pred[0, 1, 1] += 30.0  # one pixel, far off
+    pred[0, 4:, 4:] += 5.0 + torch.arange(16.0).view(4, 4) / 100  # sixteen pixels, a little
+    valid = torch.ones_like(pred, dtype=torch.bool)
+    raw = partial(affine_invariant, difference=lambda p, t, v: (p - t, v), trim=0.25)
+    assert raw(pred, target, valid).item() == pytest.approx(5 / 48, rel=1e-5)
+    assert raw(pred, target, valid, region=4).item() == pytest.approx(30 / 48, rel=1e-5)
+    valid[0, 4:, 4:] = False  # nothing there to be left out: three squares, two are kept
+    assert raw(pred, target, valid, region=4).item() == 0

@@ -17,6 +17,7 @@ def test_vector():
     student, frozen = tokens(0.9, 0.8, 0.5, 0.86)
     assert feature_alignment(student, frozen).item() == pytest.approx(0.35)
     assert feature_alignment(student, frozen, tolerance=0.0).item() == pytest.approx(0.235)
+    assert feature_alignment(student, frozen, divide_by="all").item() == pytest.approx(0.175)
 
 
 def test_all_near_is_0_with_a_gradient_of_0():

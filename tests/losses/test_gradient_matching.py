@@ -1,9 +1,10 @@
+from functools import partial
+
 import pytest
 import torch
 from contracts import check_loss
 
-from distill import alignment
-from distill.losses import gradient_matching as module
+from distill.alignment import least_squares_difference
 from distill.losses.gradient_matching import gradient_matching
 
 # of these 12 pixels the median is 0 and the mean deviation 1, for both maps
@@ -51,24 +52,47 @@ def test_equal_weights_are_none_and_no_weight_is_no_loss():
     assert (gradient == 0).all()
 
 
-def test_vector_on_given_differences(monkeypatch):
+def test_vector_on_given_differences():
     # test vector T4
     i, j = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
     difference = ((i * j) % 5).float()[None]
     valid = torch.ones(1, 8, 8, dtype=torch.bool)
-    _given(monkeypatch, difference)
-    assert gradient_matching(difference, difference, valid).item() == pytest.approx(5.6875)
-    assert gradient_matching(difference, difference, valid, scales=1).item() == 2.5625
+    matching = partial(gradient_matching, difference=_as_given)
+    assert matching(difference, difference, valid).item() == pytest.approx(5.6875)
+    assert matching(difference, difference, valid, scales=1).item() == 2.5625
     valid[:, 2:4, 3:6] = False
-    assert gradient_matching(difference, difference, valid).item() == pytest.approx(5.1436782)
+    assert matching(difference, difference, valid).item() == pytest.approx(5.1436782)
 
 
-def _given(monkeypatch, difference):
-    def normalised_difference(pred, target, valid):
-        return torch.where(valid, difference, 0.0), valid
+def _as_given(pred, target, valid):
+    return torch.where(valid, pred, 0.0), valid
 
-    monkeypatch.setattr(module.alignment, "normalised_difference", normalised_difference)
-    assert alignment.normalised_difference is normalised_difference
+
+def test_contract_by_least_squares():
+    # shift and scale of T6: the difference of each row is 0 .25 -.75 .75 -.25, ninths of the target
+    rows = [[0.0, 1.0, 1.0, 3.0, 7.0]] * 3, [[1.0, 2.0, 3.0, 4.0, 10.0]] * 3
+    across = 3 * (0.25 + 1.0 + 1.5 + 1.0) / 9 / 15
+    coarse = 2 * (0.75 + 0.5) / 9 / 6
+    coarser = 0.25 / 9 / 2
+    check_loss(
+        partial(gradient_matching, difference=least_squares_difference),
+        invariances=[lambda pred: 3 * pred + 7],
+        example=(*rows, across + coarse + coarser),
+    )
+
+
+def test_what_the_loss_leaves_out_may_be_left_out_here():
+    """One pixel of twenty is wrong: with it out no edge is left to match."""
+    target = torch.arange(20.0).view(1, 4, 5)
+    pred = target.clone()
+    pred[0, 1, 2] += 40.0
+    valid = torch.ones_like(pred, dtype=torch.bool)
+    matching = partial(gradient_matching, difference=lambda p, t, v: (p - t, v))
+    assert matching(pred, target, valid).item() == pytest.approx(4 * 40 / 20)
+    assert matching(pred, target, valid, trim=0.05).item() == 0
+    assert matching(pred, target, valid, trim=0.25, region=2).item() == 0
+    with pytest.raises(ValueError, match="gradient_matching: trim is"):
+        matching(pred, target, valid, trim=1.0)
 
 
 def test_no_difference_straddles_invalid_pixels():
