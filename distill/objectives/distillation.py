@@ -9,7 +9,16 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from distill.objectives.features import projection, with_projection
-from distill.objectives.terms import Student, Term, check_names, report, share, targets, usable
+from distill.objectives.terms import (
+    Student,
+    Term,
+    check_names,
+    report,
+    share,
+    targets,
+    usable,
+    votes,
+)
 from distill.perturb import CutMix
 from distill.types import Batch, Space
 
@@ -35,6 +44,7 @@ class Distillation(nn.Module):
         frozen: builds the encoder that `feature` compares with; it sees the student's tensor.
         min_confidence: pixels of pseudo-labels that are less sure are not learned from.
         weighted: pixels of pseudo-labels weigh in `terms` as they are sure (`weight=` of a loss).
+        by_pixels: samples weigh in each mean as they have valid pixels, instead of equally.
 
     Raises:
         ValueError: no terms, two of one name, one of `feature` and `frozen` without the other,
@@ -53,13 +63,14 @@ class Distillation(nn.Module):
         frozen: Callable[[], nn.Module] | None = None,
         min_confidence: float = 0.0,
         weighted: bool = False,
+        by_pixels: bool = False,
     ) -> None:
         super().__init__()
         if (feature is None) != (frozen is None):
             raise ValueError("feature and frozen go together: give the term and its encoder")
         self.pseudo_terms, self.labelled_terms = tuple(terms), tuple(labelled_terms)
         self.feature, self.perturb = feature, perturb
-        self.min_confidence, self.weighted = min_confidence, weighted
+        self.min_confidence, self.weighted, self.by_pixels = min_confidence, weighted, by_pixels
         _check_confidence(min_confidence, self.pseudo_terms if weighted else ())
         self.terms = (*terms, *labelled_terms, *([feature] if feature else []))
         check_names(self.terms)
@@ -106,13 +117,14 @@ class Distillation(nn.Module):
                 frozen = self.frozen(view.image[view.pseudo])
             differing = self.feature.loss(self.projection(tokens[view.pseudo]), frozen)
             values = {self.feature.name: share(differing, totals["pseudo_images"])}
+        pseudo, labelled = self._votes(view)
         for term in self.pseudo_terms:
             per_sample = _over_regions(term, pred[view.pseudo], view)
-            values[term.name] = share(per_sample, totals["pseudo"])
+            values[term.name] = share(pseudo * per_sample, totals["pseudo"])
         for term in self.labelled_terms:
             of = view.labelled
             per_sample = term.loss(pred[of], view.target[of], view.valid[of])
-            values[term.name] = share(per_sample, totals["labelled"])
+            values[term.name] = share(labelled * per_sample, totals["labelled"])
         return report(values, self.terms, pred, totals["images"])
 
     def _view(self, batch: Batch) -> "_View":
@@ -161,12 +173,19 @@ class Distillation(nn.Module):
         labelled = torch.tensor([i for i in range(size) if flags[i]], dtype=torch.int64)
         return pseudo.to(device), labelled.to(device)
 
+    def _votes(self, view: "_View") -> tuple[Float[Tensor, " p"], Float[Tensor, " l"]]:
+        """How much each pseudo-labelled and each labelled sample weighs."""
+        first, second = view.regions
+        usable_ = first.weight + second.weight > 0
+        pseudo = votes(first.valid | second.valid, usable_, by_pixels=self.by_pixels)
+        return pseudo, votes(view.valid[view.labelled], view.keep, by_pixels=self.by_pixels)
+
     def _count(self, view: "_View") -> dict[str, Tensor]:
-        pseudo = torch.stack([region.weight for region in view.regions]).sum(0) > 0
+        pseudo, labelled = self._votes(view)
         ones = view.target.new_ones(())
         return {
-            "pseudo": pseudo.sum().float(),
-            "labelled": view.keep.sum().float(),
+            "pseudo": pseudo.sum(),
+            "labelled": labelled.sum(),
             "pseudo_images": ones * len(view.pseudo),
             "images": ones * len(view.image),
         }

@@ -6,7 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from distill.objectives.terms import Student, Term, check_names, report, share, targets, usable
+from distill.objectives.terms import (
+    Student,
+    Term,
+    check_names,
+    report,
+    share,
+    targets,
+    usable,
+    votes,
+)
 from distill.types import Batch
 
 
@@ -19,14 +28,18 @@ class Supervised(nn.Module):
     Args:
         student: builds the network; it declares its `space`.
         terms: losses of (pred, target, valid).
+        by_pixels: samples weigh in the mean as they have valid pixels, instead of equally.
 
     Raises:
         ValueError: no terms, or two of one name.
     """
 
-    def __init__(self, student: Callable[[], Student], terms: Sequence[Term]) -> None:
+    def __init__(
+        self, student: Callable[[], Student], terms: Sequence[Term], *, by_pixels: bool = False
+    ) -> None:
         super().__init__()
         check_names(terms)
+        self.by_pixels = by_pixels
         self.student: Student = student()
         self.terms = tuple(terms)
 
@@ -35,9 +48,10 @@ class Supervised(nn.Module):
         return self.student.parameter_groups()
 
     def counts(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """How many samples each mean of this batch runs over."""
+        """How many samples, or pixels, the mean of this batch runs over."""
         target, valid = targets(batch, self.student.space)
-        samples = usable(target, valid, self.student.space).sum().float()
+        samples = usable(target, valid, self.student.space)
+        samples = votes(valid, samples, by_pixels=self.by_pixels).sum()
         return {"samples": samples, "images": torch.ones_like(samples) * len(batch["key"])}
 
     def forward(
@@ -55,8 +69,9 @@ class Supervised(nn.Module):
         totals = self.counts(batch) if totals is None else totals
         pred = self.student(batch["image"]).float()
         valid = valid & samples[:, None, None]
+        weight = votes(valid, samples, by_pixels=self.by_pixels)
         values = {
-            term.name: share(term.loss(pred, target, valid), totals["samples"])
+            term.name: share(weight * term.loss(pred, target, valid), totals["samples"])
             for term in self.terms
         }
         return report(values, self.terms, pred, totals["images"])

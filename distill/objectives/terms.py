@@ -113,6 +113,13 @@ def usable(
     return masked.count(valid) >= masked.MIN_PIXELS
 
 
+def votes(
+    valid: Bool[Tensor, "b h w"], samples: Bool[Tensor, " b"], *, by_pixels: bool
+) -> Float[Tensor, " b"]:
+    """How much each sample weighs in a mean: the usable ones one each, or as they have pixels."""
+    return samples.float() * (masked.count(valid) if by_pixels else 1)
+
+
 def share(values: Float[Tensor, " b"], total: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """These samples' part of a mean over `total` samples; 0 where there are none."""
     return values.sum() / total.clamp(min=1)

@@ -46,6 +46,21 @@ def test_loss_is_the_mean_over_usable_samples():
     }
 
 
+def test_samples_may_weigh_as_they_have_pixels():
+    """As one mean over the pixels of the batch, which released code takes."""
+    made = first(supervised())
+    made["valid"][0, :8], made["target"][0, :8] = False, torch.nan
+    term = Term("affine", 1.0, affine_invariant)
+    objective = Supervised(partial(Student, dropout=0.0), [term], by_pixels=True)
+    pixels = made["valid"].flatten(1).sum(1)[[0, 1, 2, 3, 5]]  # the fifth has too few
+    pred, disparity = objective.student(made["image"]), 1 / made["target"]
+    losses = affine_invariant(pred, disparity, made["valid"])[[0, 1, 2, 3, 5]]
+    assert objective.counts(made)["samples"] == pixels.sum()
+    expected = (losses * pixels).sum() / pixels.sum()
+    torch.testing.assert_close(objective(made)["loss"], expected)
+    assert expected.item() != pytest.approx(losses.mean().item(), rel=1e-4)
+
+
 def test_shares_of_an_update_add_up_to_its_mean():
     objective = supervised(dropout=0.0)
     made = first(objective)
