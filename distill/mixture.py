@@ -18,33 +18,37 @@ class Mixture:
     Without weights the data sets are one long one, and an epoch shuffles them together. With
     weights each is shuffled and repeated for itself, and every block of as many samples as the
     smallest whole-numbered ratio has holds exactly its share of each: with 1 and 2, one of the
-    first and two of the second in every three samples.
+    first and two of the second in every three samples. Several data sets may share a weight, as one
+    long one.
 
     Args:
-        sources: data sets and their weights; a weight is None for all of them or for none.
+        sources: data sets, or several of them, and their weights; a weight is None for all or none.
 
     Raises:
         ValueError: no data set, one without samples, only some weights, a weight that is not
             positive, or weights that are no ratio of small whole numbers.
     """
 
-    def __init__(self, sources: Sequence[tuple[Dataset, float | int | None]]) -> None:
-        if not sources:
+    def __init__(
+        self, sources: Sequence[tuple[Dataset | Sequence[Dataset], float | int | None]]
+    ) -> None:
+        parts = [(list(d) if isinstance(d, Sequence) else [d], weight) for d, weight in sources]
+        datasets = [dataset for part, _ in parts for dataset in part]
+        if not datasets or not all(part for part, _ in parts):
             raise ValueError("mixture: no data sets; give at least one")
-        for dataset, weight in sources:
+        for dataset in datasets:
             if len(dataset) == 0:
                 raise ValueError(f"mixture: {dataset.name} has no samples; leave it out")
-            if (weight is None) != (sources[0][1] is None):
+        names = [part[0].name for part, _ in parts]
+        for name, (_, weight) in zip(names, parts, strict=True):
+            if (weight is None) != (parts[0][1] is None):
                 raise ValueError(
-                    f"mixture: {sources[0][0].name} has weight {sources[0][1]} and {dataset.name} "
+                    f"mixture: {names[0]} has weight {parts[0][1]} and {name} "
                     f"{weight}; give every data set a weight, or none"
                 )
-        datasets = [dataset for dataset, _ in sources]
-        weights = [weight for _, weight in sources if weight is not None]
-        self._groups = (
-            [_Group([dataset]) for dataset in datasets] if weights else [_Group(datasets)]
-        )
-        self._pattern = _interleaved(_whole_ratio(weights, [d.name for d in datasets]))
+        weights = [weight for _, weight in parts if weight is not None]
+        self._groups = [_Group(part) for part, _ in parts] if weights else [_Group(datasets)]
+        self._pattern = _interleaved(_whole_ratio(weights, names))
         self._earlier = [
             self._pattern[:place].count(group) for place, group in enumerate(self._pattern)
         ]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from distill.datasets.images import resized
 from distill.geometry import crop_K, flip_K, resize_K
-from distill.types import Sample, View
+from distill.types import Sample, Space, View
 
 
 def network_size(height: int, width: int, *, short_side: int, multiple: int) -> tuple[int, int]:
@@ -121,6 +122,43 @@ def resize_and_crop(
     top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
     sample = crop(sample, top=top, left=left, height=size, width=size)
     return mirror(sample) if rng.random() < flip else sample
+
+
+def sky(sample: Sample, seen: Literal["infinite", "farthest", "ignored"]) -> Sample:
+    """What a network learns of the sky, `far`, of a sample whose target is depth.
+
+    Args:
+        sample: unchanged where its data set does not mark the sky.
+        seen: `infinite`: `far` stays, and is disparity 0; `farthest`: as far as the farthest other
+            pixel, which is what comes of a disparity that is brought to 0 ... 1 before the sky is
+            set to 0; `ignored`: nothing is learned from it.
+
+    Raises:
+        ValueError: the target is no depth.
+    """
+    if sample.far is None or sample.target is None or sample.valid is None or seen == "infinite":
+        return sample
+    if seen == "ignored" or not sample.valid.any():
+        return replace(sample, far=torch.zeros_like(sample.far))
+    if sample.space is None or sample.space.is_inverse:
+        raise ValueError(f"{sample.key}: sky can only be as far as other pixels where depth is")
+    target = torch.where(sample.far, sample.target[sample.valid].max(), sample.target)
+    valid = sample.valid | sample.far
+    return replace(sample, target=target, valid=valid, far=torch.zeros_like(sample.far))
+
+
+def within(sample: Sample, nearest: float | int, farthest: float | int) -> Sample:
+    """The sample with only those pixels valid whose depth lies in this range, metres, both in.
+
+    Raises:
+        ValueError: it has no target in metres, or the range is empty.
+    """
+    if not 0 <= nearest < farthest:
+        raise ValueError(f"within: {nearest} to {farthest} m is no range of depths")
+    if sample.target is None or sample.valid is None or sample.space is not Space.METRIC_DEPTH:
+        raise ValueError(f"{sample.key}: its target is not in metres; take a data set whose is")
+    valid = sample.valid & (sample.target >= nearest) & (sample.target <= farthest)
+    return replace(sample, target=torch.where(valid, sample.target, torch.nan), valid=valid)
 
 
 def _constrained(length: float, at_least: int, multiple: int) -> int:

@@ -106,6 +106,17 @@ def test_a_share_is_exact_in_every_batch_and_each_set_has_its_own_epochs(two):
     assert len(set(second[:11])) == len(set(second[11:22])) == 11
 
 
+def test_several_sets_may_share_a_weight_as_one_long_set():
+    mixture = Mixture([([Numbers("a", 3), Numbers("b", 6)], 1), (Numbers("c", 11), 2)])
+    assert [dataset.name for dataset in mixture.datasets] == ["a", "b", "c"]
+    assert len(mixture) == 20
+    places = [mixture.locate(n, seed=0) for n in range(27)]
+    for block in range(0, 27, 3):
+        assert sorted(d.name == "c" for d, _ in places[block : block + 3]) == [False, True, True]
+    epoch = sorted((d.name, index) for d, index in places if d.name != "c")
+    assert epoch == [("a", 0), ("a", 1), ("a", 2), *[("b", n) for n in range(6)]]
+
+
 @pytest.mark.parametrize(("weights", "block"), [((0.5, 1.0), 3), ((2, 4), 3), ((30, 70), 10)])
 def test_weights_are_a_ratio(weights, block):
     mixture = Mixture(list(zip((Numbers("a", 7), Numbers("b", 11)), weights, strict=True)))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -9,7 +10,7 @@ from scenes import pinhole, room
 
 from distill import geometry, transforms
 from distill.transforms import network_size
-from distill.types import Sample
+from distill.types import Sample, Space
 
 # what comes back may lack a target; these samples do not
 resize: Any = transforms.resize
@@ -210,3 +211,39 @@ def test_odd_photographs_are_prepared_as_upstream_does(old):
     image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
     ours = resize(Sample(key="a/b", image=image), height=new[0], width=new[1]).image
     np.testing.assert_allclose(ours.permute(1, 2, 0).numpy(), theirs.clip(0, 1), atol=1e-4)
+
+
+def test_sky_is_infinite_or_as_far_as_the_farthest_or_not_there(sample):
+    def disparity(seen):
+        made: Any = transforms.sky(sample, seen)
+        return geometry.to_space(
+            made.target, made.valid, made.far, source=made.space, target=Space.AFFINE_DISPARITY
+        )
+
+    assert sample.far.any()
+    farthest = 1 / sample.target[sample.valid].max()
+    for seen, number in (("infinite", 0.0), ("farthest", farthest)):
+        values, valid = disparity(seen)
+        assert torch.equal(valid, sample.valid | sample.far)
+        assert (values[sample.far] == number).all()
+        torch.testing.assert_close(values[sample.valid], 1 / sample.target[sample.valid])
+    assert torch.equal(disparity("ignored")[1], sample.valid)
+    nothing = replace(sample, valid=sample.valid & False, target=sample.target * torch.nan)
+    assert not transforms.sky(nothing, "farthest").valid.any()  # type: ignore[union-attr]  # it has a target
+    unmarked = replace(sample, far=None)
+    assert transforms.sky(unmarked, "ignored") is unmarked
+    with pytest.raises(ValueError, match="scenes/room: sky can only be"):
+        transforms.sky(replace(sample, space=Space.AFFINE_DISPARITY), "farthest")
+
+
+def test_depth_outside_a_range_is_not_valid(sample):
+    low, high = sample.target[sample.valid].sort().values[[100, 900]].tolist()
+    made: Any = transforms.within(sample, low, high)
+    assert torch.equal(made.valid, (sample.target >= low) & (sample.target <= high))
+    assert 700 < made.valid.sum() < sample.valid.sum()
+    assert torch.equal(made.target[made.valid], sample.target[made.valid])
+    assert made.target[~made.valid].isnan().all()
+    with pytest.raises(ValueError, match=r"within: 3 to 2 m"):
+        transforms.within(sample, 3, 2)
+    with pytest.raises(ValueError, match="scenes/room: its target is not in metres"):
+        transforms.within(replace(sample, space=Space.SCALE_INVARIANT_DEPTH), 0, 2)
