@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from distill import job as jobs
-from distill import label_verbs
+from distill import label_verbs, launch
 from distill import recipe as recipes
 from distill.arguments import parser, place
 
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Build the recipe's job and run it, on record."""
+    launch.die_with_launcher()
     recipe = recipes.load(args.recipe)
     job, inputs = recipes.build(recipe, data=args.data, settings=_settings(args.set))
     with jobs.recorded(args.out, job, recipe=args.recipe, inputs=inputs):

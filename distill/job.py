@@ -26,7 +26,7 @@ import torch
 from accelerate import PartialState
 
 from distill import atomic
-from distill.launch import meet_over_gloo
+from distill.launch import meet_over_gloo, patience
 
 _RECORDED = (
     "torch",
@@ -146,7 +146,7 @@ def processes() -> PartialState:
     """
     if not torch.cuda.is_available():
         meet_over_gloo()
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=patience())
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != started:
         raise ValueError(

@@ -1,23 +1,75 @@
-"""How the processes of a launch meet, also when torchrun starts them again."""
+"""How the processes of a launch meet, wait for each other and end, also when started again.
 
+On several hosts `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` must be in torchrun's environment, as
+recipes/clusters/torchrun_train.sh has it: each attempt then meets in a store of its own, which is
+how a host that was started anew finds the others (torch 2.14).
+"""
+
+import ctypes
+import logging
 import os
+import signal
+from datetime import timedelta
 
 import torch.distributed
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = "DISTILL_TIMEOUT"
+_PARENT_DEATH_SIGNAL = 1  # linux/prctl.h: PR_SET_PDEATHSIG
+
+
+def patience() -> timedelta:
+    """How long a process waits for the others before it takes them for lost: 1800 seconds.
+
+    The environment variable `DISTILL_TIMEOUT` changes it. It holds for gloo and NCCL and must be
+    longer than what the first process does alone: a validation, a checkpoint, an export.
+
+    Raises:
+        ValueError: the variable is not a positive number of seconds.
+    """
+    text = os.environ.get(_PATIENCE, "1800")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < timedelta.max.total_seconds():
+        raise ValueError(f"{_PATIENCE}={text}: give seconds, such as {_PATIENCE}=600")
+    return timedelta(seconds=seconds)
 
 
 def meet_over_gloo() -> None:
     """Open the group of this launch's processes, once; a process that is alone has none.
 
     Where torchrun starts processes again after one of them died, the store through which they meet
-    still holds where the dead ones listened, and gloo would call there until it gives up (torch
-    2.13). So each attempt has names of its own in it.
+    may still hold where the dead ones listened, and gloo would call there until it gives up. So
+    each attempt has names of its own in a store that torchrun keeps; hosts that joined at different
+    times count attempts differently, so they need the variable named above.
     """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     if alone or torch.distributed.is_initialized() or "MASTER_ADDR" not in os.environ:
         return
-    store, rank, size = next(iter(rendezvous("env://")))
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = PrefixStore(f"distill attempt {attempt}", store)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    store, rank, size = next(iter(rendezvous("env://", timeout=patience())))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"distill attempt {attempt}", store)
+        if rank == 0 and int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
+            log.warning(
+                "a host that joins again would not be met; start torchrun with "
+                "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+            )
+    torch.distributed.init_process_group(
+        "gloo", store=store, rank=rank, world_size=size, timeout=patience()
+    )
+
+
+def die_with_launcher() -> None:
+    """Have the kernel end this process when torchrun, which started it, has ended.
+
+    Processes that outlive a torchrun that was killed would hold the output folder, and refuse it to
+    the next start, until they notice. Not under torchrun, or not on Linux, it does nothing.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and hasattr(libc := ctypes.CDLL(None), "prctl"):
+        libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
