@@ -15,6 +15,7 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
     FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
     gather_object,
 )
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 
-from distill import atomic, checkpoint, optim
+from distill import atomic, checkpoint, launch, optim
 from distill.loading import on_device
 from distill.types import Batch
 from distill.watch import Watch
@@ -45,15 +46,20 @@ def accelerator(precision: str) -> Accelerator:
     """
     AcceleratorState._reset_state()  # a second job in one process may want another precision
     GradientState._reset_state()
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+    told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+    if on_cpu := told or not torch.cuda.is_available():
+        launch.meet_over_gloo()
     made = Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no",
-        cpu=on_cpu or not torch.cuda.is_available(),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        cpu=on_cpu,
+        kwargs_handlers=[
+            # else DDP adds up in another order after a start's first update (three processes on)
+            DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=launch.patience()),
+        ],
         fsdp_plugin=sharding() if os.environ.get("ACCELERATE_USE_FSDP") == "true" else None,
     )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != made.num_processes:
+    if (launched := int(os.environ.get("WORLD_SIZE", "1"))) != made.num_processes:
         raise ValueError(
             f"{launched} processes were launched but Accelerate sees {made.num_processes}; "
             "launch with torchrun, or with one of recipes/clusters/*.yaml"

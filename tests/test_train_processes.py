@@ -1,6 +1,7 @@
 """Several processes train as one, and stop as one."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import SLOW, finish, quarantined, rows, wait_for_rows
+from runs import SLOW, finish, quarantined, rows, wait_for_rows, weights
 from training import job, start
 
 from distill import checkpoint
@@ -63,15 +64,31 @@ def test_a_sample_that_two_processes_cannot_read_counts_once(tmp_path: Path):
     assert (out / "summary.json").is_file()
 
 
+def test_three_processes_resume_to_the_last_bit(tmp_path: Path):
+    """Of three numbers the order of addition matters, of two it does not."""
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    fields: dict[str, Any] = {"batch_size": 6, "keep_checkpoints": 3}
+    finish(*_processes(3, whole, **fields))
+    shutil.copytree(
+        whole / "checkpoints" / "step-000000005", resumed / "checkpoints" / "step-000000005"
+    )
+    finish(*_processes(3, resumed, resume=True, **fields))
+    assert weights(resumed) == weights(whole)
+
+
 def _pair(out: Path, **fields: Any) -> list[BaseProcess]:
-    """Two processes as torchrun starts them."""
+    return _processes(2, out, **fields)
+
+
+def _processes(count: int, out: Path, **fields: Any) -> list[BaseProcess]:
+    """So many processes as torchrun starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [
         start(out, environment={**shared, "RANK": rank, "LOCAL_RANK": rank}, **fields)
-        for rank in ("0", "1")
+        for rank in map(str, range(count))
     ]
 
 
