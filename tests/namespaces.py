@@ -1,13 +1,15 @@
 """What only root may do, done in namespaces where this process is root: mounts and networks."""
 
+import contextlib
 import ctypes
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from two_hosts import Host, NoNamespaces, two_hosts
 
 _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000
 _READ_ONLY, _REMOUNT, _PRIVATE, _RECURSIVE = 1, 32, 1 << 18, 1 << 14
@@ -36,6 +38,17 @@ def alone(work: Callable[[], None]) -> None:
     if code == 77:
         pytest.skip("this kernel permits no user namespaces (unshare)")
     assert code == 0, "see the traceback in what was written to stderr"
+
+
+@contextlib.contextmanager
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """`two_hosts`; skips the test where the kernel permits none."""
+    with contextlib.ExitStack() as stack:
+        try:
+            pair = stack.enter_context(two_hosts())
+        except NoNamespaces as error:
+            pytest.skip(f"this kernel permits no network namespaces: {error}")
+        yield pair
 
 
 def mount_memory(place: Path, size: int) -> None:

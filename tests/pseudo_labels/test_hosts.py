@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from namespaces import alone, mount_memory
+from namespaces import alone, hosts, mount_memory
 from tiny_teacher import contents
+from two_hosts import FIRST, wait_for
 
 from distill.labels.store import LabelStore
 from pseudo_labels import claims
@@ -26,12 +27,6 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--max-restarts", "3"
 def recipe(photos, out, delay=0.0):
     run = ["-m", "distill", "run", "tests/tiny_teacher.py:recipe", "--data", str(photos)]
     return [*run, "--out", str(out), "--resume", "--set", f"delay={delay}"]
-
-
-def wait_for(path, process):
-    while not path.exists():
-        assert process.poll() is None, f"ended before {path} appeared"
-        time.sleep(0.02)
 
 
 def ranks(launch):
@@ -83,37 +78,28 @@ def test_other_numbers_of_processes_go_on(photos, tmp_path, uninterrupted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [5])
-def test_two_hosts_whose_cable_is_pulled_out(photos, tmp_path, uninterrupted, seconds):
+def test_two_hosts_whose_cable_is_pulled_out(photos, tmp_path, uninterrupted):
     """One process each; they share the folder and nothing else once they have met."""
     out = tmp_path / "store"
     meet = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
-    meet += ["--rdzv-endpoint", "10.9.0.1:29500", "--rdzv-id", "labels"]
-    each = " ".join(
-        [
-            *TORCHRUN,
-            *meet,
-            '--local-addr "$ADDRESS" --rdzv-conf "is_host=$HOLDS"',
-            *recipe(photos, out, 0.5),
-        ]
-    )
-    each = f'GLOO_SOCKET_IFNAME="$CABLE" exec {each}'
-    watched = out / "index" / "labels-00001.parquet"
-    hosts = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
-    hosts += ["sh", str(ROOT / "tests" / "two_hosts.sh"), str(watched), str(seconds)]
-    ran = subprocess.run(
-        [*hosts, "sh", "-c", each],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert "cable in" in ran.stderr, ran.stderr
-    assert ran.returncode == 0, ran.stderr
+    meet += ["--rdzv-endpoint", f"{FIRST}:29500", "--rdzv-id", "labels"]
+    with hosts() as pair:
+        processes = []
+        for host in pair:
+            own = ["--local-addr", host.address, "--rdzv-conf", f"is_host={int(host is pair[0])}"]
+            command = [*TORCHRUN, *meet, *own, *recipe(photos, out, 0.5)]
+            log = (tmp_path / f"{host.cable}.log").open("w")
+            processes.append(host.start(command, ENVIRONMENT, cwd=ROOT, stderr=log))
+        wait_for(out / "index" / "labels-00001.parquet", *processes)
+        pair[0].plug("out")
+        time.sleep(5)
+        pair[0].plug("in")
+        codes = [process.wait(500) for process in processes]
+    said = "".join((tmp_path / f"{host.cable}.log").read_text() for host in pair)
+    assert codes == [0, 0], said
     assert contents(out) == uninterrupted
     for rank in (1, 2):
-        assert f"process {rank} of 2, on cpu" in ran.stderr
+        assert f"process {rank} of 2, on cpu" in said
 
 
 def _child(work):
