@@ -63,7 +63,7 @@ def two_hosts() -> Iterator[tuple[Host, Host]]:
         yield hosts
 
 
-def wait_for(path: Path, *processes: "subprocess.Popen[str]") -> None:
+def wait_for(path: Path, *processes: "subprocess.Popen[Any]") -> None:
     """Until `path` is there; all of the processes must live until then."""
     while not path.exists():
         for process in processes:
