@@ -298,3 +298,6 @@ def checkpoint_activations(student: Any) -> None:
     network.activation_checkpointing_enable(
         activation_checkpointing_kwargs={"use_reentrant": False}
     )
+    for module in network.modules():
+        if hasattr(module, "set_grad_checkpointing"):  # an encoder of timm has a switch of its own
+            module.set_grad_checkpointing(True)

@@ -27,6 +27,8 @@ from distill.types import Space
 _PLAIN_ATTENTION_TOKENS = (
     512  # below, unfused attention: its backward is several times faster on CPU
 )
+# by the forward pass, and absent from some published files
+_NEVER_READ = r"mask_token$|fusion_stage\.layers\.0\.residual_layer1\."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,20 +266,25 @@ def depth_anything(
     return DepthAnything(network, weights_from=encoder)
 
 
-def load_depth_anything(folder: Path) -> DepthAnything:
-    """A network that `save_pretrained` or `distill convert` wrote, in float32.
+def load_depth_anything(source: str | Path) -> DepthAnything:
+    """A network that `save_pretrained` or `distill convert` wrote, or of the hub, in float32.
 
     Raises:
-        FileNotFoundError: `folder` holds no configuration.
+        FileNotFoundError: a folder without configuration, or the hub does not answer for it.
         ValueError: it holds another architecture, or weights are missing or left over.
     """
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"depth_anything: no config.json in {folder}; a trained model is the folder `model` of "
-            "its run, an official .pth becomes one with `distill convert`"
+    try:
+        if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+            raise FileNotFoundError
+        network = load_strictly(
+            DepthAnythingForDepthEstimation.from_pretrained, source, absent=_NEVER_READ
         )
-    network = load_strictly(DepthAnythingForDepthEstimation.from_pretrained, folder)
-    return DepthAnything(network, weights_from=folder)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"depth_anything: no config.json in {source}; a trained model is the folder `model` of "
+            "its run, an official .pth becomes one with `distill convert`"
+        ) from error
+    return DepthAnything(network, weights_from=source)
 
 
 def layout(architecture: Architecture) -> Layout:

@@ -244,7 +244,7 @@ def _space(config: PretrainedConfig, model: str) -> Space:
     kind = config.model_type
     if kind == "prompt_depth_anything":
         raise ValueError(f"{model} needs a sparse depth map beside the image; choose another model")
-    if kind == "depth_anything":
+    if hasattr(config, "depth_estimation_type"):  # Depth Anything, and networks of `models.dpt`
         metric = config.depth_estimation_type == "metric"
         return Space.METRIC_DEPTH if metric else Space.AFFINE_DISPARITY
     if kind not in _SPACES:
