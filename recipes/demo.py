@@ -39,11 +39,11 @@ NOTES = (
     "CutMix is off: from scratch, both students end further from the truth with it.",
     "Both students have the same size, seed, steps, batch size, learning rates and perturbations.",
 )
-_SIZE = 56  # pixels, half of a picture's short side: what two cores learn from in minutes
+SIZE = 56  # pixels, half of a picture's short side: what two cores learn from in minutes
 _GROUPS = ("encoder", "encoder matrices", "head")
 _PERTURB = Perturbation(blur_sigma=(0.1, 0.5))  # V1's, its blur as small as the pictures
-_TERMS = (Term("affine", 1.0, affine_invariant), Term("gradient", 2.0, gradient_matching))
-_TRIMMED = (
+TERMS = (Term("affine", 1.0, affine_invariant), Term("gradient", 2.0, gradient_matching))
+TRIMMED = (
     Term("affine", 1.0, partial(affine_invariant, trim=0.1)),
     Term("gradient", 2.0, gradient_matching),
 )
@@ -71,7 +71,7 @@ def teacher(data: Path, *, warmup: int = 25) -> TrainJob:
     distill run recipes.demo:teacher --data runs/demo/worlds --out runs/demo/teacher
     """
     return TrainJob(
-        objective=partial(Supervised, partial(depth_anything, "tiny_teacher"), _TERMS),
+        objective=partial(Supervised, partial(depth_anything, "tiny_teacher"), TERMS),
         batches=partial(_rendered, data),
         batch_size=16,
         steps=1800,
@@ -132,7 +132,7 @@ def tiny(data: Path) -> TrainJob:
 
 def _student(data: Path, draw: partial[Batches], warmup: int) -> TrainJob:
     return TrainJob(
-        objective=partial(Distillation, partial(depth_anything, "tiny"), _TRIMMED),
+        objective=partial(Distillation, partial(depth_anything, "tiny"), TRIMMED),
         batches=draw,
         batch_size=16,
         steps=600,
@@ -147,7 +147,7 @@ def _student(data: Path, draw: partial[Batches], warmup: int) -> TrainJob:
 
 def _watched(data: Path) -> dict[str, Any]:
     """The fields of a run that is watched on rooms that no run learns from."""
-    held_out = HeldOut(open=partial(Hypersim, data / "indoor", split="val"), size=_SIZE)
+    held_out = HeldOut(open=partial(Hypersim, data / "indoor", split="val"), size=SIZE)
     return {"validation": held_out, "pictures": partial(pictures, held_out, multiple=8)}
 
 
@@ -156,14 +156,14 @@ def _rendered(data: Path, **where: Any) -> Batches:
     streets = VirtualKitti2(data / "street", cameras=("Camera_0", "Camera_1"))
     rooms = Hypersim(data / "indoor")
     mixture = Mixture([(InMemory(rooms), None), (InMemory(streets), None)])
-    return batches(mixture, transform=_perturbed, **where)
+    return batches(mixture, transform=perturbed, **where)
 
 
 def _pseudo_labelled(images: Path, labels: Path, **where: Any) -> Batches:
     mixture = Mixture([(InMemory(PseudoLabelled(ImageFolder(images), labels)), None)])
-    return batches(mixture, transform=_perturbed, **where)
+    return batches(mixture, transform=perturbed, **where)
 
 
-def _perturbed(sample: Sample, rng: np.random.Generator) -> Sample:
+def perturbed(sample: Sample, rng: np.random.Generator) -> Sample:
     """Crop, mirror, colour and blur, the same for every run of the demo."""
-    return _PERTURB(resize_and_crop(sample, rng, size=_SIZE, multiple=8), rng)
+    return _PERTURB(resize_and_crop(sample, rng, size=SIZE, multiple=8), rng)

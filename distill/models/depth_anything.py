@@ -225,7 +225,7 @@ def _image_size(config: DepthAnythingConfig) -> int:
 
 
 def depth_anything(
-    size: str,
+    size: str | Architecture,
     *,
     encoder: str | Path | None = None,
     max_depth: float | None = None,
@@ -238,7 +238,7 @@ def depth_anything(
     starts at 1, or the final ReLU may die within the first hundred steps.
 
     Args:
-        size: one of `SIZES`.
+        size: one of `SIZES` by its name, or dimensions of your own.
         encoder: hub id, local directory or official `.pth` of DINOv2 weights of this size.
         max_depth: metres; given, the network predicts metric depth up to it.
         version: 1 or 2, which encoder blocks the head reads.
@@ -247,16 +247,17 @@ def depth_anything(
         ValueError: an unknown size or version, or an encoder of other dimensions.
         FileNotFoundError: the encoder cannot be had.
     """
-    if size not in SIZES:
+    if isinstance(size, str) and size not in SIZES:
         raise ValueError(f"depth_anything: no size {size!r}; choose one of {', '.join(SIZES)}")
-    config = configuration(SIZES[size], max_depth=max_depth, version=version)
+    architecture = SIZES[size] if isinstance(size, str) else size
+    config = configuration(architecture, max_depth=max_depth, version=version)
     with torch.device("meta"):
         network = DepthAnythingForDepthEstimation(config)
     network.to_empty(device="cpu")
     if encoder is None:
         initialise(network.backbone)
     else:
-        weights = dinov2.dinov2_encoder(encoder, SIZES[size].encoder).state_dict()
+        weights = dinov2.dinov2_encoder(encoder, architecture.encoder).state_dict()
         network.backbone.load_state_dict(weights)
     for module in [*network.neck.modules(), *network.head.modules()]:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -1,0 +1,266 @@
+"""The papers' ablations in miniature, on procedural worlds: which of their findings hold here?
+
+    .venv/bin/python -m benchmarks.ablations --out runs/ablations --seeds 5 --at-once 2
+
+`ablation_conditions.CONDITIONS` says what is compared. Every seed has worlds, teachers and label
+stores of its own, which its students share; all its students have its initial weights and, where
+they draw the same samples, their order, crops and perturbations, so that differences are paired.
+What is there is reused, so that a killed run goes on; `--only D` answers one question. After each
+student `OUT/ablations.json` and `.md` are written anew; `--record` copies them to
+`benchmarks/results/`. One thread a training; `nice` and `chrt --idle 0` may stand before it.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from benchmarks import ablation_conditions as conditions
+from benchmarks.ablation_conditions import CONDITIONS, QUESTIONS, TEACHERS, Place, Scale
+from benchmarks.origin import origin
+from distill.atomic import write_text
+from distill.evaluation.evaluate import EvaluateJob
+from distill.job import PartialFailure, die_with_parent
+
+RESULTS = Path(__file__).parent / "results"
+METRICS = {"abs_rel": -1, "delta1": 1}  # and which way is better
+
+
+def render(scale: Scale, place: Place) -> None:
+    """The seed's worlds."""
+    conditions.worlds(place, scale).run(place.worlds, resume=True)
+
+
+def teach(scale: Scale, name: str, place: Place) -> None:
+    """A teacher, its score, and its labels."""
+    conditions.teacher(place, name, scale).run(place.teacher(name), resume=True)
+    score(place, place.teacher(name))
+    with contextlib.suppress(PartialFailure):  # photographs that no label can be made for
+        conditions.labels(place, name).run(place.labels(name), resume=True)
+
+
+def learn(scale: Scale, name: str, place: Place) -> None:
+    """A student and its score."""
+    conditions.student(place, CONDITIONS[name], scale).run(place.student(name), resume=True)
+    score(place, place.student(name))
+
+
+def score(place: Place, run: Path) -> None:
+    """A trained model on the seed's held-out photographs."""
+    photos = place.worlds / "photos" / "evaluation"
+    job = EvaluateJob(model=run / "model", benchmark="photos", data=photos)
+    job.run(run / "evaluation", resume=True)
+
+
+def results(places: Iterable[Place], scale: Scale) -> dict[str, Any]:
+    """What is there: rows, and each condition's statistics."""
+    rows: dict[str, dict[int, dict[str, float]]] = {}
+    found: dict[str, Any] = {}
+    for place in places:
+        runs = {f"teacher, {name}": place.teacher(name) for name in TEACHERS}
+        for name, run in (runs | {name: place.student(name) for name in CONDITIONS}).items():
+            path = run / "evaluation" / "summary.json"
+            if path.is_file():
+                summary = json.loads(path.read_text())
+                rows.setdefault(name, {})[place.seed] = summary["means"]
+                found["protocol"] = summary["protocol"]["text"]
+    table: dict[str, Any] = {}
+    for name, row in rows.items():
+        condition = CONDITIONS.get(name)
+        table[name] = {"seeds": len(row)} | {metric: spread(row, metric) for metric in METRICS}
+        if condition and name != condition.against:
+            reference = rows.get(condition.against, {})
+            for metric, sign in METRICS.items():
+                table[name][metric] |= paired(row, reference, metric, sign=sign)
+    short = {
+        name: {seed: {metric: scores[metric] for metric in METRICS} for seed, scores in row.items()}
+        for name, row in rows.items()
+    }
+    return found | {"scale": vars(scale), "conditions": table, "rows": short}
+
+
+def spread(row: dict[int, dict[str, float]], metric: str) -> dict[str, Any]:
+    """Mean over the seeds, and standard deviation between them."""
+    values = np.array([scores[metric] for scores in row.values()])
+    found = {"mean": float(values.mean())}
+    return found | ({"std": float(values.std(ddof=1))} if len(values) > 1 else {})
+
+
+def paired(
+    ours: dict[int, dict[str, float]],
+    theirs: dict[int, dict[str, float]],
+    metric: str,
+    *,
+    sign: int,
+) -> dict[str, Any]:
+    """Ours less theirs over the seeds that both have, with its 95 % interval (Student's t).
+
+    `verdict` is better or worse where the interval leaves out 0, and undecided otherwise.
+    """
+    seeds = sorted(set(ours) & set(theirs))
+    differences = np.array([ours[seed][metric] - theirs[seed][metric] for seed in seeds])
+    if len(seeds) == 0:
+        return {}
+    found: dict[str, Any] = {
+        "difference": float(differences.mean()),
+        "pairs": len(seeds),
+        "better": int((sign * differences > 0).sum()),
+    }
+    if len(seeds) > 1:
+        error = stats.sem(differences)
+        reach = float(stats.t.ppf(0.975, len(seeds) - 1) * error)
+        found["interval_95"] = [found["difference"] - reach, found["difference"] + reach]
+        decided = abs(found["difference"]) > reach
+        word = "better" if sign * found["difference"] > 0 else "worse"
+        found["verdict"] = word if decided else "undecided"
+    return found
+
+
+def finding(paper: str | None, verdict: str | None) -> str:
+    """Whether what the papers found is found here."""
+    if verdict is None:
+        return ""
+    if paper is None:
+        return verdict
+    if verdict == "undecided":
+        return f"undecided (papers: {paper})"
+    return f"{verdict}: {'holds' if verdict == paper else 'the papers found the opposite'}"
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as tables for people."""
+    table, scale = result["conditions"], result["scale"]
+    lines = [
+        "# Ablations in miniature",
+        "",
+        f"Means ± standard deviations over seeds; `{result['command']}`, commit "
+        f"{result['commit']}, {result['day']}, {result['machine']}.",
+        f"Students of {scale['student_steps']} steps, teachers of {scale['teacher_steps']}, "
+        f"{scale['photos']} photographs to learn from, {scale['evaluation']} to be judged by.",
+        "Differences are paired by seed, with their 95 % interval (Student's t); `better` counts "
+        "the seeds. A verdict needs an interval without 0; of twenty such verdicts on AbsRel one "
+        "would be chance.",
+    ]
+    for letter, question in QUESTIONS.items():
+        names = [n for n, c in CONDITIONS.items() if c.question == letter and n in table]
+        if not names:
+            continue
+        lines += ["", f"## {letter}. {question}", ""]
+        lines += ["| condition | differs | AbsRel | δ1 | ΔAbsRel | better | found |"]
+        lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
+        lines += [_line(name, table[name]) for name in names]
+    lines += ["", "## Teachers", "", "| teacher | AbsRel | δ1 |", "| --- | --- | --- |"]
+    for name in (f"teacher, {name}" for name in TEACHERS):
+        if name in table:
+            lines += [
+                f"| {name} | {_spread(table[name], 'abs_rel')} | {_spread(table[name], 'delta1')} |"
+            ]
+    return "\n".join([*lines, "", result["protocol"], ""])
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    condition, scores = CONDITIONS[name], row["abs_rel"]
+    cells = [name, condition.differs, _spread(row, "abs_rel"), _spread(row, "delta1")]
+    if condition.against not in {"pseudo", name}:
+        cells[1] += f" (against {condition.against})"
+    if "interval_95" in scores:
+        low, high = scores["interval_95"]
+        cells += [f"{scores['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"]
+        cells += [f"{scores['better']} of {scores['pairs']}"]
+    cells += [""] * (6 - len(cells)) + [finding(condition.paper, scores.get("verdict"))]
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(row: dict[str, Any], metric: str) -> str:
+    found = row[metric]
+    return f"{found['mean']:.4f}" + (f" ± {found['std']:.4f}" if "std" in found else "")
+
+
+def stages(
+    names: Sequence[str], places: Sequence[Place], scale: Scale
+) -> list[list[Callable[[], None]]]:
+    """What is to be done, each stage once those before it are there, question by question."""
+    found = [[partial(render, scale, place) for place in places]]
+    for letter in QUESTIONS:
+        chosen = [name for name in names if CONDITIONS[name].question == letter]
+        needed = [t for t in TEACHERS if any(t in CONDITIONS[name].teachers for name in chosen)]
+        found.append([partial(teach, scale, t, place) for t in needed for place in places])
+        found.append([partial(learn, scale, name, place) for name in chosen for place in places])
+    return found
+
+
+def wanted(only: str | None) -> list[str]:
+    """The conditions of a question and those that they are compared with; all for None."""
+    chosen = {n for n, c in CONDITIONS.items() if only in {None, c.question}}
+    return [n for n in CONDITIONS if n in chosen | {CONDITIONS[name].against for name in chosen}]
+
+
+def main() -> None:
+    """Run what is missing, and write what is there."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=2000)
+    parser.add_argument("--at-once", type=int, default=1, help="trainings, of a thread each")
+    parser.add_argument(
+        "--only",
+        choices=QUESTIONS,
+        help="; ".join(map(": ".join, QUESTIONS.items())).replace("%", "%%"),
+    )
+    parser.add_argument("--record", action="store_true", help=f"copy to {RESULTS.name}/")
+    args = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # of the processes to come
+    scale, names = Scale(), wanted(args.only)
+    places = [Place(args.out.resolve(), args.first + number) for number in range(args.seeds)]
+    pool = futures.ProcessPoolExecutor(
+        args.at_once, get_context("spawn"), initializer=_start_worker
+    )
+    with pool:
+        for stage in stages(names, places, scale):
+            pending = [pool.submit(_run, task) for task in stage]
+            for done in futures.as_completed(pending):
+                if done.exception() is not None:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                print(done.result(), flush=True)
+                write(places, scale, args.out)
+    if args.record:
+        for suffix in ("json", "md"):
+            shutil.copy(args.out / f"ablations.{suffix}", RESULTS)
+
+
+def write(places: Iterable[Place], scale: Scale, out: Path) -> None:
+    """`ablations.json` and `ablations.md`."""
+    result = results(places, scale)
+    result |= {"command": " ".join(["python", "-m", "benchmarks.ablations", *sys.argv[1:]])}
+    result |= origin()
+    if result["rows"]:
+        write_text(out / "ablations.json", json.dumps(result, indent=2) + "\n")
+        write_text(out / "ablations.md", markdown(result))
+
+
+def _run(task: "partial[None]") -> str:
+    task()
+    place = task.args[-1]
+    return " ".join([str(place.seed), task.func.__name__, *task.args[1:-1]])
+
+
+def _start_worker() -> None:
+    """One thread, and no life after the parent's."""
+    torch.set_num_threads(1)
+    die_with_parent()
+
+
+if __name__ == "__main__":
+    main()
