@@ -16,19 +16,20 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
-from functools import partial
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from scipy import stats
 
-from benchmarks import ablation_conditions as conditions
-from benchmarks.ablation_conditions import CONDITIONS, QUESTIONS, TEACHERS, Place, Scale
+from benchmarks import ablation_jobs as jobs
+from benchmarks.ablation_conditions import CONDITIONS, QUESTIONS
+from benchmarks.ablation_jobs import TEACHERS, Place, Scale
 from benchmarks.origin import origin
 from distill.atomic import write_text
 from distill.evaluation.evaluate import EvaluateJob
@@ -38,23 +39,40 @@ RESULTS = Path(__file__).parent / "results"
 METRICS = {"abs_rel": -1, "delta1": 1}  # and which way is better
 
 
-def render(scale: Scale, place: Place) -> None:
-    """The seed's worlds."""
-    conditions.worlds(place, scale).run(place.worlds, resume=True)
+@dataclass(frozen=True)
+class Task:
+    """A part of the work on a seed: its worlds, a teacher and its labels, or a student."""
 
+    kind: Literal["worlds", "teacher", "student"]
+    name: str
+    place: Place
 
-def teach(scale: Scale, name: str, place: Place) -> None:
-    """A teacher, its score, and its labels."""
-    conditions.teacher(place, name, scale).run(place.teacher(name), resume=True)
-    score(place, place.teacher(name))
-    with contextlib.suppress(PartialFailure):  # photographs that no label can be made for
-        conditions.labels(place, name).run(place.labels(name), resume=True)
+    @property
+    def needs(self) -> set["Task"]:
+        """What must be there before."""
+        if self.kind == "worlds":
+            return set()
+        if self.kind == "teacher":
+            return {Task("worlds", "", self.place)}
+        return {Task("teacher", name, self.place) for name in CONDITIONS[self.name].teachers} or {
+            Task("worlds", "", self.place)
+        }
 
-
-def learn(scale: Scale, name: str, place: Place) -> None:
-    """A student and its score."""
-    conditions.student(place, CONDITIONS[name], scale).run(place.student(name), resume=True)
-    score(place, place.student(name))
+    def run(self, scale: Scale) -> str:
+        """Do it, or what is missing of it, and say so."""
+        place, name = self.place, self.name
+        if self.kind == "worlds":
+            jobs.worlds(place, scale).run(place.worlds, resume=True)
+        elif self.kind == "teacher":
+            jobs.teacher(place, name, scale).run(place.teacher(name), resume=True)
+            score(place, place.teacher(name))
+            with contextlib.suppress(PartialFailure):  # photographs that cannot be labelled
+                jobs.labels(place, name).run(place.labels(name), resume=True)
+        else:
+            job = jobs.student(place, CONDITIONS[name], scale)
+            job.run(place.student(name), resume=True)
+            score(place, place.student(name))
+        return f"{place.seed} {self.kind} {name}"
 
 
 def score(place: Place, run: Path) -> None:
@@ -188,17 +206,34 @@ def _spread(row: dict[str, Any], metric: str) -> str:
     return f"{found['mean']:.4f}" + (f" ± {found['std']:.4f}" if "std" in found else "")
 
 
-def stages(
-    names: Sequence[str], places: Sequence[Place], scale: Scale
-) -> list[list[Callable[[], None]]]:
-    """What is to be done, each stage once those before it are there, question by question."""
-    found = [[partial(render, scale, place) for place in places]]
+def tasks(names: Sequence[str], places: Sequence[Place]) -> list[Task]:
+    """Everything, in the order in which it is wanted: question by question, seed by seed."""
+    found: dict[Task, None] = {}
     for letter in QUESTIONS:
         chosen = [name for name in names if CONDITIONS[name].question == letter]
-        needed = [t for t in TEACHERS if any(t in CONDITIONS[name].teachers for name in chosen)]
-        found.append([partial(teach, scale, t, place) for t in needed for place in places])
-        found.append([partial(learn, scale, name, place) for name in chosen for place in places])
-    return found
+        for place in places:
+            students = [Task("student", name, place) for name in chosen]
+            teachers = {task for student in students for task in student.needs}
+            teachers = sorted(teachers, key=lambda task: (task.kind != "worlds", task.name))
+            first = Task("worlds", "", place)
+            found |= dict.fromkeys([first, *teachers, *students] if students else [])
+    return list(found)
+
+
+def work(todo: list[Task], scale: Scale, *, at_once: int) -> Iterator[str]:
+    """Do the first task that nothing is missing for, `at_once` of them at a time."""
+    context, done = get_context("spawn"), set[Task]()
+    running: dict[futures.Future[str], Task] = {}
+    with futures.ProcessPoolExecutor(at_once, context, initializer=_start_worker) as pool:
+        while todo or running:
+            ready = [task for task in todo if task.needs <= done]
+            for task in ready[: at_once - len(running)]:
+                running[pool.submit(task.run, scale)] = task
+                todo.remove(task)
+            finished, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+                done.add(running.pop(future))
 
 
 def wanted(only: str | None) -> list[str]:
@@ -224,17 +259,9 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # of the processes to come
     scale, names = Scale(), wanted(args.only)
     places = [Place(args.out.resolve(), args.first + number) for number in range(args.seeds)]
-    pool = futures.ProcessPoolExecutor(
-        args.at_once, get_context("spawn"), initializer=_start_worker
-    )
-    with pool:
-        for stage in stages(names, places, scale):
-            pending = [pool.submit(_run, task) for task in stage]
-            for done in futures.as_completed(pending):
-                if done.exception() is not None:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                print(done.result(), flush=True)
-                write(places, scale, args.out)
+    for said in work(tasks(names, places), scale, at_once=args.at_once):
+        print(said, flush=True)
+        write(places, scale, args.out)
     if args.record:
         for suffix in ("json", "md"):
             shutil.copy(args.out / f"ablations.{suffix}", RESULTS)
@@ -248,12 +275,6 @@ def write(places: Iterable[Place], scale: Scale, out: Path) -> None:
     if result["rows"]:
         write_text(out / "ablations.json", json.dumps(result, indent=2) + "\n")
         write_text(out / "ablations.md", markdown(result))
-
-
-def _run(task: "partial[None]") -> str:
-    task()
-    place = task.args[-1]
-    return " ".join([str(place.seed), task.func.__name__, *task.args[1:-1]])
 
 
 def _start_worker() -> None:
