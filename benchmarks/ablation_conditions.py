@@ -31,6 +31,11 @@ CROPPED = partial(resize_and_crop, size=demo.SIZE, multiple=8)
 _WRONG = 10  # one label, or one pixel of each label, in so many
 
 
+def perturbed(sample: Sample, rng: np.random.Generator) -> Sample:
+    """As the demo makes every sample."""
+    return demo.PERTURB(CROPPED(sample, rng), rng)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Condition:
     """How a student differs from `pseudo`, which is the demo's.
@@ -60,7 +65,7 @@ class Condition:
     teacher: str = "teacher"
     share: float = 1.0
     spoil: "Spoil | None" = None
-    transform: Transform = demo.perturbed
+    transform: Transform = perturbed
     terms: tuple[Term, ...] = demo.TRIMMED
     mixes: bool = False
     aligns: bool = False

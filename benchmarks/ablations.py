@@ -7,7 +7,8 @@ stores of its own, which its students share; all its students have its initial w
 they draw the same samples, their order, crops and perturbations, so that differences are paired.
 What is there is reused, so that a killed run goes on; `--only D` answers one question. After each
 student `OUT/ablations.json` and `.md` are written anew; `--record` copies them to
-`benchmarks/results/`. One thread a training; `nice` and `chrt --idle 0` may stand before it.
+`benchmarks/results/`. Progress is in `OUT/ablations.log`. One thread a training; `nice` and
+`chrt --idle 0` may stand before it.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +35,8 @@ from benchmarks.ablation_jobs import TEACHERS, Place, Scale
 from benchmarks.origin import origin
 from distill.atomic import write_text
 from distill.evaluation.evaluate import EvaluateJob
-from distill.job import PartialFailure, die_with_parent
+from distill.job import PartialFailure, describe, die_with_parent
+from distill.train import TrainJob
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = {"abs_rel": -1, "delta1": 1}  # and which way is better
@@ -64,22 +67,32 @@ class Task:
         if self.kind == "worlds":
             jobs.worlds(place, scale).run(place.worlds, resume=True)
         elif self.kind == "teacher":
-            jobs.teacher(place, name, scale).run(place.teacher(name), resume=True)
-            score(place, place.teacher(name))
+            train(jobs.teacher(place, name, scale), place.teacher(name), place)
             with contextlib.suppress(PartialFailure):  # photographs that cannot be labelled
                 jobs.labels(place, name).run(place.labels(name), resume=True)
         else:
-            job = jobs.student(place, CONDITIONS[name], scale)
-            job.run(place.student(name), resume=True)
-            score(place, place.student(name))
+            train(jobs.student(place, CONDITIONS[name], scale), place.student(name), place)
         return f"{place.seed} {self.kind} {name}"
 
 
-def score(place: Place, run: Path) -> None:
-    """A trained model on the seed's held-out photographs."""
+def train(job: TrainJob, run: Path, place: Place) -> None:
+    """Train into `run`, and score what came out on the seed's held-out photographs.
+
+    Raises:
+        ValueError: `run` holds what another job trained.
+    """
+    path, told = run / "job.json", json.dumps(describe(job), indent=2) + "\n"
+    if path.is_file() and path.read_text() != told:
+        raise ValueError(
+            f"{run} was trained by another job, told in its job.json: remove it and what was made "
+            "with it, or choose another --out"
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(path, told)
+    job.run(run, resume=True)
     photos = place.worlds / "photos" / "evaluation"
-    job = EvaluateJob(model=run / "model", benchmark="photos", data=photos)
-    job.run(run / "evaluation", resume=True)
+    scoring = EvaluateJob(model=run / "model", benchmark="photos", data=photos)
+    scoring.run(run / "evaluation", resume=True)
 
 
 def results(places: Iterable[Place], scale: Scale) -> dict[str, Any]:
@@ -220,11 +233,12 @@ def tasks(names: Sequence[str], places: Sequence[Place]) -> list[Task]:
     return list(found)
 
 
-def work(todo: list[Task], scale: Scale, *, at_once: int) -> Iterator[str]:
+def work(todo: list[Task], scale: Scale, *, at_once: int, log: Path) -> Iterator[str]:
     """Do the first task that nothing is missing for, `at_once` of them at a time."""
-    context, done = get_context("spawn"), set[Task]()
+    done: set[Task] = set()
     running: dict[futures.Future[str], Task] = {}
-    with futures.ProcessPoolExecutor(at_once, context, initializer=_start_worker) as pool:
+    start = partial(_start_worker, log)
+    with futures.ProcessPoolExecutor(at_once, get_context("spawn"), start) as pool:
         while todo or running:
             ready = [task for task in todo if task.needs <= done]
             for task in ready[: at_once - len(running)]:
@@ -259,7 +273,9 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # of the processes to come
     scale, names = Scale(), wanted(args.only)
     places = [Place(args.out.resolve(), args.first + number) for number in range(args.seeds)]
-    for said in work(tasks(names, places), scale, at_once=args.at_once):
+    args.out.mkdir(parents=True, exist_ok=True)
+    log, todo = args.out / "ablations.log", tasks(names, places)
+    for said in work(todo, scale, at_once=args.at_once, log=log):
         print(said, flush=True)
         write(places, scale, args.out)
     if args.record:
@@ -277,10 +293,12 @@ def write(places: Iterable[Place], scale: Scale, out: Path) -> None:
         write_text(out / "ablations.md", markdown(result))
 
 
-def _start_worker() -> None:
-    """One thread, and no life after the parent's."""
+def _start_worker(log: Path) -> None:
+    """One thread, progress told to `log`, and no life after the parent's."""
     torch.set_num_threads(1)
     die_with_parent()
+    with log.open("a") as said:
+        os.dup2(said.fileno(), sys.stderr.fileno())
 
 
 if __name__ == "__main__":

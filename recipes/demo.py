@@ -41,7 +41,7 @@ NOTES = (
 )
 SIZE = 56  # pixels, half of a picture's short side: what two cores learn from in minutes
 _GROUPS = ("encoder", "encoder matrices", "head")
-_PERTURB = Perturbation(blur_sigma=(0.1, 0.5))  # V1's, its blur as small as the pictures
+PERTURB = Perturbation(blur_sigma=(0.1, 0.5))  # V1's, its blur as small as the pictures
 TERMS = (Term("affine", 1.0, affine_invariant), Term("gradient", 2.0, gradient_matching))
 TRIMMED = (
     Term("affine", 1.0, partial(affine_invariant, trim=0.1)),
@@ -156,14 +156,14 @@ def _rendered(data: Path, **where: Any) -> Batches:
     streets = VirtualKitti2(data / "street", cameras=("Camera_0", "Camera_1"))
     rooms = Hypersim(data / "indoor")
     mixture = Mixture([(InMemory(rooms), None), (InMemory(streets), None)])
-    return batches(mixture, transform=perturbed, **where)
+    return batches(mixture, transform=_perturbed, **where)
 
 
 def _pseudo_labelled(images: Path, labels: Path, **where: Any) -> Batches:
     mixture = Mixture([(InMemory(PseudoLabelled(ImageFolder(images), labels)), None)])
-    return batches(mixture, transform=perturbed, **where)
+    return batches(mixture, transform=_perturbed, **where)
 
 
-def perturbed(sample: Sample, rng: np.random.Generator) -> Sample:
+def _perturbed(sample: Sample, rng: np.random.Generator) -> Sample:
     """Crop, mirror, colour and blur, the same for every run of the demo."""
-    return _PERTURB(resize_and_crop(sample, rng, size=SIZE, multiple=8), rng)
+    return PERTURB(resize_and_crop(sample, rng, size=SIZE, multiple=8), rng)

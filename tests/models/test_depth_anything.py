@@ -177,6 +177,14 @@ def test_network_keeps_its_place_in_memory_through_copies() -> None:
     assert all(name.startswith("network.") for name in model.state_dict())
 
 
+def test_dimensions_of_your_own() -> None:
+    tiny = SIZES["tiny"]
+    wide = dataclasses.replace(tiny, encoder=dataclasses.replace(tiny.encoder, width=192, heads=6))
+    model = depth_anything(wide)
+    values, tokens = model.forward_features(torch.rand(1, 3, 56, 56))
+    assert (values.shape, tokens.shape) == ((1, 56, 56), (1, 49, 192))
+
+
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="no size 'vitx'; choose one of vits"):
         depth_anything("vitx")
