@@ -35,7 +35,7 @@ from benchmarks.ablations import (
     work,
 )
 from distill.datasets.pseudo_labelled import PseudoLabelled
-from distill.job import describe, seed_everything
+from distill.job import GuardStop, describe, seed_everything
 from distill.models.depth_anything import DepthAnything, depth_anything
 from distill.objectives.distillation import Distillation
 from distill.perturb import cutmix
@@ -251,6 +251,17 @@ def test_another_jobs_run_is_refused(place: Place):
         ValueError, match=r"pseudo was trained by another job.*choose another --out"
     ):
         train(job, run, place)
+
+
+def test_a_student_that_dies_stops_nobody_else(place: Place, monkeypatch: pytest.MonkeyPatch):
+    def dies(*_: object) -> None:
+        raise GuardStop("the final ReLU has died")
+
+    monkeypatch.setattr("benchmarks.ablations.train", dies)
+    said = Task("student", "cutmix", place).run(Scale())
+    assert said == "5 student cutmix has no score: the final ReLU has died"
+    with pytest.raises(GuardStop):  # without a teacher nothing goes on
+        Task("teacher", "small", place).run(Scale())
 
 
 @pytest.mark.slow
