@@ -1,7 +1,7 @@
 """Everything a run needs to go on as if it had never stopped, one complete folder a checkpoint.
 
 A folder holds `model.safetensors`, `average.safetensors` (with a moving average), `optimizer.pt`,
-`random.pt` (one state a process) and `state.json` (step, samples, seconds, the job).
+`random.pt` (one state a process) and `state.json` (step, samples, seconds, guards, the job).
 """
 
 import json
@@ -10,7 +10,7 @@ import random
 import re
 import shutil
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class State:
         average: the moving average's weights, if there is one.
         optimizer: its `state_dict`.
         random: each process's generators (`random_state`).
+        guards: what they remember (`limits.Limits`), none of it in the first checkpoints.
     """
 
     step: int
@@ -49,6 +50,7 @@ class State:
     average: dict[str, Tensor] | None
     optimizer: dict[str, Any]
     random: list[dict[str, Any]]
+    guards: dict[str, Any] = field(default_factory=dict)
 
 
 def save(folder: Path, state: State, *, keep: int) -> Path:
@@ -61,7 +63,8 @@ def save(folder: Path, state: State, *, keep: int) -> Path:
         torch.save(state.optimizer, temporary / "optimizer.pt")
         torch.save(state.random, temporary / "random.pt")
         numbers = {"step": state.step, "samples": state.samples, "seconds": state.seconds}
-        text = json.dumps({"format": FORMAT, **numbers, "job": state.job}, indent=2)
+        more = {"guards": state.guards, "job": state.job}
+        text = json.dumps({"format": FORMAT, **numbers, **more}, indent=2)
         (temporary / "state.json").write_text(text + "\n")
     for old in _folders(folder)[:-keep]:
         # renamed first: a folder that is half removed must not look like a checkpoint
@@ -97,6 +100,7 @@ def load(path: Path) -> State:
         average=load_file(average) if average.is_file() else None,
         optimizer=torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
         random=torch.load(path / "random.pt", map_location="cpu", weights_only=True),
+        guards=numbers.get("guards", {}),
     )
 
 

@@ -40,15 +40,21 @@ def colourise(
     return picture
 
 
-def panel(batch: Batch, pred: Float[Tensor, "b h w"], space: Space) -> UInt8[ndarray, "y x 3"]:
-    """One row a sample: the image, its target in `space` where it has one, the prediction."""
-    pixels = (batch["image"].permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
-    columns = [pixels, _each(pred)]
+def panel(
+    batch: Batch, pred: Float[Tensor, "b h w"] | None, space: Space | None
+) -> UInt8[ndarray, "y x 3"]:
+    """One row a sample: the image, its target in `space` where it has one, the prediction if any.
+
+    Pixels that are not finite are grey; without a `space` targets are shown in their own.
+    """
+    image = batch["image"].nan_to_num(*[UNKNOWN / 255] * 3).clamp(0, 1)
+    pixels = (image.permute(0, 2, 3, 1).cpu().numpy() * 255).round().astype(np.uint8)
+    columns = [pixels] if pred is None else [pixels, _each(pred)]
     if "target" in batch and "valid" in batch:
         rows = zip(batch["target"], batch["valid"], batch["space"], strict=True)
         shown = [
             target
-            if source is None
+            if source is None or space is None
             else to_space(target, valid, None, source=source, target=space)[0]
             for target, valid, source in rows
         ]

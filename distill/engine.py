@@ -30,6 +30,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 
 from distill import atomic, checkpoint, launch, optim
+from distill.limits import Limits
 from distill.loading import on_device
 from distill.types import Batch
 from distill.watch import Watch
@@ -97,6 +98,7 @@ class Engine:
         optimizer: Callable[[Mapping[str, Sequence[nn.Parameter]]], torch.optim.Optimizer],
         *,
         ema: float | None,
+        limits: Limits | None = None,
     ) -> None:
         """Build the optimizer and spread both over the processes.
 
@@ -119,7 +121,7 @@ class Engine:
         self.objective, self.optimizer = accelerator.prepare(objective.train(), made)
         self._bare_optimizer = made
         self._trained = [p for group in made.param_groups for p in group["params"]]
-        self.watch = Watch(accelerator.device)
+        self.watch = Watch(accelerator.device, limits)
         optim.veto(made, self.watch.veto)
         self._average = optim.Average(self._bare.student, ema) if ema is not None else None
         self.step, self._earlier, self._began = 0, 0.0, time.perf_counter()
@@ -220,6 +222,7 @@ class Engine:
                 average=self._average.module.state_dict() if self._average else None,
                 optimizer=optimizer,
                 random=random,
+                guards=self.watch.limits.state(),
             )
             checkpoint.save(folder, state, keep=keep)
         self._accelerator.wait_for_everyone()
@@ -246,6 +249,7 @@ class Engine:
             )
         if self._average and state.average is not None:
             self._average.module.load_state_dict(state.average)
+        self.watch.limits.restore(state.guards)
         self.step, self._earlier = state.step, state.seconds
         if (rank := self._accelerator.process_index) < len(state.random):
             checkpoint.set_random_state(state.random[rank])

@@ -11,6 +11,7 @@ from typing import Any
 
 from distill import ancestry, checkpoint, engine, job
 from distill.engine import Engine
+from distill.limits import Limits
 from distill.loading import Batches
 from distill.quarantine import Quarantine
 from distill.showing import pictures_of
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 _FREE = {  # fields that change no weight, so that a resumed job may differ in them
     *("workers", "log_every", "checkpoint_every", "keep_checkpoints"),
     *("validate_every", "validation", "pictures", "max_quarantined", "commercial", "accept"),
+    *("spike", "drift"),
 }
 
 
@@ -97,7 +99,8 @@ def begin(
     ancestry.check(lineage, commercial=job_.commercial, accept=job_.accept)
     if job_.activation_checkpointing:
         engine.checkpoint_activations(objective.student)
-    made = Engine(accelerator, objective, job_.optimizer, ema=job_.ema)
+    limits = Limits(spike=job_.spike, drift=job_.drift, space=objective.student.space)
+    made = Engine(accelerator, objective, job_.optimizer, ema=job_.ema, limits=limits)
     job.seed_everything(job_.seed + accelerator.process_index)
     if state is not None:
         made.restore(state)

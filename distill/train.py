@@ -18,6 +18,7 @@ from distill.objectives.terms import OUTPUT
 from distill.optim import adamw, set_rates
 from distill.showing import show
 from distill.starting import Run, begin
+from distill.stopped import dumped
 from distill.tracking import Tracker, write_summary
 from distill.types import Batch
 
@@ -49,6 +50,10 @@ class TrainJob:
         workers: processes that read samples.
         max_quarantined: share of all samples that may be unreadable. They are named in
             `quarantine.jsonl` and others stand in; one more stops the run. 0: the first one does.
+        spike: an update whose loss is more than so many times the median of the last 100, and far
+            outside their spread, is not applied and stops the run; None: none does.
+        drift: an output of unknown scale that grows, shrinks or flattens beyond what float32
+            resolves stops the run.
         log_every: updates between rows of metrics.
         checkpoint_every: updates between checkpoints.
         keep_checkpoints: how many of the last ones stay.
@@ -77,6 +82,8 @@ class TrainJob:
     seed: int = 0
     workers: int = 2
     max_quarantined: float = 0.001
+    spike: float | None = 5.0
+    drift: bool = True
     log_every: int = 10
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
@@ -98,6 +105,7 @@ class TrainJob:
         _require(batch % parts == 0, f"batch_size={batch} is not a multiple of accumulate={parts}")
         _require(self.precision in {"bf16", "fp32"}, f"precision={self.precision}: bf16 or fp32")
         _require(norm is None or norm > 0, f"max_grad_norm={norm} must be positive")
+        _require(self.spike is None or self.spike > 1, f"spike={self.spike} must be above 1")
         _require(ema is None or 0 < ema < 1, f"ema={ema} must lie between 0 and 1")
         for step in {0, self.steps - 1}:
             for name, rate in self.lr(step, self.steps).items():
@@ -108,7 +116,8 @@ class TrainJob:
 
         Raises:
             ValueError: `out` holds a run and `resume` is not given, or it belongs to another job.
-            GuardStop: an update was not finite, the output has died, or too little can be read.
+            GuardStop: an update was not finite or its loss far above the others', the output has
+                died or drifted off, or too little can be read.
             Interrupted: SIGTERM came; a checkpoint is written.
         """
         accelerator = engine.accelerator(self.precision)
@@ -129,7 +138,7 @@ class TrainJob:
             accelerator.wait_for_everyone()  # until all have looked, nobody writes
             run = begin(self, accelerator, out, saved, stack)
             tracker = Tracker(out, start=run.engine.step, steps=self.steps, enabled=is_main)
-            with tracker:
+            with tracker, dumped(run.engine, out, rank=accelerator.process_index):
                 _train(self, run, tracker)
             _finish(self, run)
 

@@ -1,7 +1,8 @@
-"""Guards of a training run: numbers that are not finite, an output that has died.
+"""Guards of a training run: numbers that are not finite, losses far above the recent ones.
 
 The numbers of an update are copied off the device while it goes on working, and read one update
-later. Until then a flag on the device keeps a bad update, and every one after it, from the weights.
+later. Until then a flag on the device keeps a bad update, and every one after it, from the weights:
+what the host has read of the updates before is all that the flag needs.
 """
 
 import math
@@ -12,9 +13,22 @@ import torch
 from torch import Tensor
 
 from distill import job
+from distill.limits import Limits, died
 from distill.types import Batch
 
-PATIENCE = 10  # updates in a row whose output is mostly zero: one may be half sky
+
+class BadUpdate(job.GuardStop):
+    """An update that was held back.
+
+    Attributes:
+        step: its number, from 0.
+        numbers: its terms and gradient norm.
+        batches: what it was made of on this process.
+    """
+
+    def __init__(self, reason: str, last: "_Pending", numbers: Mapping[str, float]) -> None:
+        super().__init__(reason)
+        self.step, self.numbers, self.batches = last.step, dict(numbers), last.batches
 
 
 @dataclass(frozen=True)
@@ -31,12 +45,13 @@ class Watch:
 
     Attributes:
         veto: float32 on the device; 1 from the first bad update on.
+        limits: what the numbers are held against, beside being finite.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, limits: Limits | None = None) -> None:
         self.veto = torch.zeros((), device=device)
+        self.limits = Limits() if limits is None else limits
         self._pending: _Pending | None = None
-        self._dead = 0
 
     def put(self, step: int, numbers: Mapping[str, Tensor], batches: Sequence[Batch]) -> None:
         """Judge update `step`, before the optimizer takes it.
@@ -48,7 +63,10 @@ class Watch:
         """
         assert self._pending is None, "read the previous update first"
         packed = torch.stack([number.detach().float() for number in numbers.values()])
-        self.veto.copy_(torch.maximum(self.veto, (~torch.isfinite(packed)).any().float()))
+        bad = (~torch.isfinite(packed)).any()
+        if "loss" in numbers:
+            bad = bad | (packed[list(numbers).index("loss")] > self.limits.loss)
+        self.veto.copy_(torch.maximum(self.veto, bad.float()))
         ready = None
         if packed.is_cuda:
             host = torch.empty(packed.shape, pin_memory=True)
@@ -61,7 +79,8 @@ class Watch:
         """The last update's step and numbers; None when there is none to read.
 
         Raises:
-            GuardStop: one of them is not finite, or the output has been mostly zero for long.
+            BadUpdate: one of them is not finite, or the loss is far above the recent ones.
+            GuardStop: the output has been mostly zero, or outside its bounds, for long.
         """
         if self._pending is None:
             return None
@@ -70,14 +89,22 @@ class Watch:
             last.ready.synchronize()
         numbers = dict(zip(last.names, last.numbers.tolist(), strict=True))
         if not all(map(math.isfinite, numbers.values())):
-            raise job.GuardStop(
+            raise BadUpdate(
                 f"update {last.step} is not finite and was not applied: {_text(numbers)}; "
-                f"{_suspects(last.batches)}"
+                f"{_suspects(last.batches)}",
+                last,
+                numbers,
             )
-        self._dead = self._dead + 1 if numbers.get("zeros", 0.0) > 0.5 else 0
-        if self._dead >= PATIENCE:
-            raise job.GuardStop(_died(numbers["zeros"], f"{PATIENCE} updates up to {last.step}"))
-        return last.step, numbers
+        if numbers.get("loss", 0.0) > self.limits.loss:
+            raise BadUpdate(
+                f"update {last.step} was not applied: its loss is "
+                f"{self.limits.describe(numbers['loss'])}; the last checkpoint is from before it. "
+                "Mend its samples or set them aside, lower the learning rate, or take it with "
+                f"--set spike=none; {_suspects(last.batches)}",
+                last,
+                numbers,
+            )
+        return last.step, {**numbers, **self.limits.take(last.step, numbers)}
 
 
 def check_alive(pred: Tensor, *, where: str) -> None:
@@ -87,14 +114,7 @@ def check_alive(pred: Tensor, *, where: str) -> None:
         GuardStop: it is.
     """
     if (zeros := float((pred == 0).float().mean())) > 0.5:
-        raise job.GuardStop(_died(zeros, where))
-
-
-def _died(zeros: float, where: str) -> str:
-    return (
-        f"{zeros:.0%} of the output is exactly 0 in {where}: the final ReLU has died; "
-        "lower the head's learning rate, warm up, or start its last bias higher"
-    )
+        raise job.GuardStop(died(zeros, where))
 
 
 def _suspects(batches: Sequence[Batch]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,40 @@ def weights(out: Path) -> dict[str, str]:
     assert last is not None
     files = [out / "model" / "model.safetensors", *sorted(last.glob("*.safetensors"))]
     return {path.name: sha256(path) for path in files} | {"optimizer": _optimizer(last)}
+
+
+def state(out: Path) -> dict[str, str]:
+    """Hashes of all that a run's last checkpoint holds but for the clock, and of what it exports.
+
+    The sampler's whole state is the count of samples drawn.
+    """
+    last = checkpoint.latest(out / "checkpoints")
+    assert last is not None
+    fields = vars(checkpoint.load(last))
+    held = {name: _hashed(fields[name]) for name in fields.keys() - {"seconds", "job"}}
+    model = out / "model" / "model.safetensors"
+    return held | ({"exported": sha256(model)} if model.is_file() else {})
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.sha256("".join(_told(value)).encode()).hexdigest()
+
+
+def _told(value: Any) -> Iterator[str]:
+    """Everything in it, in order; tensors by every bit."""
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            yield f"{key}:"
+            yield from _told(value[key])
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _told(entry)
+    elif isinstance(value, torch.Tensor):
+        bits = value.contiguous().view(torch.uint8) if value.ndim else value[None].view(torch.uint8)
+        digest = hashlib.sha256(bits.numpy().tobytes()).hexdigest()
+        yield f"{value.dtype} {tuple(value.shape)} {digest};"
+    else:
+        yield f"{value!r};"
 
 
 def _optimizer(path: Path) -> str:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("distill", "pseudo_labels", "recipes", "benchmarks")
 WORDS = (
     *("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job", "launch"),
-    *("licences", "lineage"),
+    *("licences", "lineage", "limits"),
 )
 PARTS = (
     *("datasets", "models", "losses", "transforms", "perturb", "labels"),
@@ -25,6 +25,7 @@ FLOORS = {
     "distill.ancestry": 2,
     "distill.quarantine": 2,
     "distill.showing": 2,
+    "distill.stopped": 2,
     "distill.starting": 3,
     "distill.train": 4,
     "distill.export": 3,

@@ -40,6 +40,10 @@ def test_two_processes_stop_together(tmp_path: Path):
         assert process.exitcode == 1
     assert "GuardStop: update " in (tmp_path / "broken-0.log").read_text()
     assert "GuardStop: update " in (tmp_path / "broken-1.log").read_text()
+    left = {path.name for path in (tmp_path / "broken" / "stopped").glob("step-*/*")}
+    assert left == {
+        f"0000{rank}-00.{kind}" for rank in (0, 1) for kind in ("safetensors", "json", "png")
+    }
     pair = _pair(tmp_path / "unread", data={"unreadable": (5, 13)}, max_quarantined=0.05)
     for process in pair:
         process.join(300)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from distill.job import GuardStop
+from distill.limits import DEAD, FIRST, Limits
 from distill.types import Batch
-from distill.watch import PATIENCE, Watch, check_alive
+from distill.watch import BadUpdate, Watch, check_alive
 
 
 def batch(*values: float) -> Batch:
@@ -54,14 +55,37 @@ def test_the_veto_is_on_the_device_before_anybody_reads(monkeypatch):
     assert watch.veto == 1
 
 
+def test_a_spike_is_vetoed_before_anybody_reads_and_then_named():
+    watch = Watch(torch.device("cpu"), Limits(spike=5.0))
+    for step in range(FIRST):
+        watch.put(step, numbers(loss=2.0 + step % 2), [batch(0.0)])
+        assert watch.veto == 0
+        watch.read()
+    limit = watch.limits.loss
+    watch.put(FIRST, numbers(loss=limit), [batch(0.0)])
+    assert watch.veto == 0, "the bound itself is allowed"
+    assert watch.read() == (FIRST, {"loss": limit})
+    bound = watch.limits.loss
+    above = float(torch.nextafter(torch.tensor(bound), torch.tensor(torch.inf)))
+    watch.put(FIRST + 1, numbers(loss=above), [batch(0.0, 1.0)])
+    assert watch.veto == 1
+    with pytest.raises(
+        BadUpdate, match=r"update 51 was not applied: its loss is .* times"
+    ) as caught:
+        watch.read()
+    assert "checkpoint is from before it" in str(caught.value)
+    assert "its samples: set/0, set/1" in str(caught.value)
+    assert caught.value.batches[0]["key"] == ["set/0", "set/1"]
+
+
 def test_an_output_of_zeros_stops_after_a_while():
     watch = Watch(torch.device("cpu"))
-    for step in range(PATIENCE - 1):
+    for step in range(DEAD - 1):
         watch.put(step, numbers(zeros=0.6), [])
         watch.read()
-    watch.put(PATIENCE, numbers(zeros=0.4), [])  # one that is alive
+    watch.put(DEAD, numbers(zeros=0.4), [])  # one that is alive
     watch.read()
-    for step in range(PATIENCE - 1):
+    for step in range(DEAD - 1):
         watch.put(step, numbers(zeros=0.6), [])
         watch.read()
     watch.put(99, numbers(zeros=0.6), [])

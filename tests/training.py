@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from distill import masked
 from distill.evaluation.validation import HeldOut
 from distill.loading import Batches, Mixture, batches
 from distill.losses.affine_invariant import affine_invariant
@@ -34,8 +35,8 @@ from distill.types import Sample, Space
 class Planes:
     """Tilted planes, their image a function of disparity; every fifth is too sparse to count.
 
-    `broken` is the index of a sample whose image holds a NaN, those of `unreadable` raise; `slow`
-    seconds pass with each.
+    `broken` is the index of a sample whose image holds a NaN, `near` of one a thousand times
+    nearer, those of `unreadable` raise; `slow` seconds pass with each.
     """
 
     name = "planes"
@@ -46,11 +47,12 @@ class Planes:
         length: int = 24,
         size: int = 16,
         broken: int = -1,
+        near: int = -1,
         unreadable: tuple[int, ...] = (),
         slow: float = 0.0,
     ):
         self._length, self._size, self._broken, self._slow = length, size, broken, slow
-        self._unreadable = unreadable
+        self._near, self._unreadable = near, unreadable
 
     def __len__(self) -> int:
         return self._length
@@ -68,6 +70,8 @@ class Planes:
         image = torch.stack([1 / depth, x * tilt[2], 0.5 * y])
         if index == self._broken:
             image[0, 0, 0] = torch.nan
+        if index == self._near:
+            depth = depth / 1000
         valid = torch.ones_like(depth) > 0
         if index % 5 == 4:
             valid = valid & (torch.arange(depth.numel()).reshape(depth.shape) < 4)
@@ -121,6 +125,17 @@ def supervised(**student: Any) -> Supervised:
         Term("gradient", 2.0, gradient_matching),
     )
     return Supervised(partial(Student, **student), [affine, gradient])
+
+
+def absolute(
+    pred: Float[Tensor, "b h w"], target: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]
+) -> Float[Tensor, " b"]:
+    """A loss that one sample can make as large as it likes; those of depth normalise each."""
+    return masked.mean((pred - target).abs(), valid)
+
+
+def supervised_by_size(**student: Any) -> Supervised:
+    return Supervised(partial(Student, **student), [Term("absolute", 1.0, absolute)])
 
 
 def count_pixels(student: nn.Module) -> dict[str, float]:

@@ -18,7 +18,8 @@ from distill import masked
 from distill.geometry import to_space
 from distill.types import Batch, Space
 
-OUTPUT = ("zeros", "mean")  # what an objective reports about the network's output beside its terms
+# what an objective reports about the network's output beside its terms
+OUTPUT = ("zeros", "mean", "spread")
 
 _NEEDS_CONTRAST = {Space.AFFINE_DEPTH, Space.AFFINE_DISPARITY, Space.ORDINAL}
 
@@ -131,10 +132,11 @@ def report(
     pred: Float[Tensor, "b h w"],
     images: Float[Tensor, ""],
 ) -> dict[str, Float[Tensor, ""]]:
-    """`loss` with its graph; each term, the exact zeros and the mean size of `pred` without one.
+    """`loss` with its graph; each term and what `pred` looks like, without one.
 
-    More and more exact zeros are a final ReLU that dies; an affine-invariant student may let its
-    output grow without bound, which the mean size shows.
+    More and more exact zeros are a final ReLU that dies. An affine-invariant student may let its
+    output grow, shrink or move without bound: its mean size and the standard deviation within an
+    image show it.
     """
     loss = torch.stack([term.weight * values[term.name] for term in terms]).sum()
     output = pred.detach().flatten(1)
@@ -144,4 +146,5 @@ def report(
         **{name: value.detach() for name, value in values.items()},
         "zeros": zeros,
         "mean": share(output.abs().mean(1), images),
+        "spread": share(output.std(dim=1, correction=0), images),
     }

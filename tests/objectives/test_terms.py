@@ -23,7 +23,7 @@ def batch(*spaces: Space | None) -> Any:
     )
 
 
-@pytest.mark.parametrize("name", ["loss", "zeros", "mean"])
+@pytest.mark.parametrize("name", ["loss", "zeros", "mean", "spread"])
 def test_reserved_names_are_refused(name: str):
     with pytest.raises(ValueError, match="the objective reports that"):
         Term(name, 1.0, silog)
@@ -90,6 +90,6 @@ def test_report_weighs_and_looks_at_the_output():
     made = report({"a": a, "b": torch.tensor(0.25)}, terms, pred, torch.tensor(2.0))
     assert {name: float(value.detach()) for name, value in made.items()} == {
         **{"loss": 1.0, "a": 0.5, "b": 0.25},
-        **{"zeros": 0.25, "mean": 1.5},
+        **{"zeros": 0.25, "mean": 1.5, "spread": 1.0},
     }
     assert [name for name, value in made.items() if value.requires_grad] == ["loss"]
