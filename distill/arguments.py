@@ -84,6 +84,13 @@ def _add_plan(verbs: Any, functions: Functions) -> None:
     added.add_argument("--audit", type=Path, metavar="RUN", help="compare with a finished run")
     _add_json(added)
 
+    example = "recipes.teacher:vitg --ranks 64 --launch recipes/clusters/teacher_vitg_4x8.yaml"
+    added = _verb(verbs, functions, "rehearse", example)
+    _add_recipe(added)
+    added.add_argument("--ranks", type=int, help="processes (those of --launch, or 1)")
+    added.add_argument("--launch", type=Path, metavar="FILE", help="FSDP or not, as it says")
+    _add_json(added)
+
 
 def image_size(text: str) -> tuple[int, int]:
     """Width and height of `640x480`.

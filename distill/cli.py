@@ -156,6 +156,18 @@ def plan(args: argparse.Namespace) -> None:
     print(json.dumps(found.as_json(), indent=2) if args.json else found.text)
 
 
+def rehearse(args: argparse.Namespace) -> None:
+    """Try whether a training job starts on a cluster, as three of its processes; nothing runs."""
+    from distill.plan.rehearsal import rehearse as rehearse_job
+
+    data = Path("DATA") if args.data is None else args.data
+    recipe = recipes.load(args.recipe)
+    job, _ = recipes.build(recipe, data=data, settings=_settings(args.set))
+    reads = args.data is not None
+    found = rehearse_job(job, ranks=args.ranks, launch=args.launch, reads_data=reads)
+    print(json.dumps(found.as_json(), indent=2) if args.json else found.text)
+
+
 def convert(args: argparse.Namespace) -> None:
     """Convert weights between the official layout and transformers."""
     from distill.export import convert as convert_weights
@@ -226,6 +238,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], None]] = {
     "list": list_recipes,
     "doctor": doctor,
     "plan": plan,
+    "rehearse": rehearse,
     "data inspect": inspect_data,
     "data check": check_data,
     "data count": count_data,

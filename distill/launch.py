@@ -40,6 +40,19 @@ def patience() -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def check_split(batch_size: int, accumulate: int, processes: int) -> None:
+    """Refuse an update that the processes of a launch cannot share.
+
+    Raises:
+        ValueError: `batch_size` is not a multiple of `accumulate` times `processes`.
+    """
+    if batch_size % (accumulate * processes):
+        raise ValueError(
+            f"batch_size={batch_size} must be a multiple of accumulate={accumulate} "
+            f"times {processes} processes"
+        )
+
+
 def meet_over_gloo() -> None:
     """Open the group of this launch's processes, once; a process that is alone has none.
 

@@ -94,22 +94,13 @@ def batches(
             Later, from the iterator: a sample cannot be read or stacked; it is named. With
             `set_aside` only where none of ten others could be read either.
     """
-    if batch_size < 1 or world_size < 1 or batch_size % world_size:
-        raise ValueError(
-            f"batches: batch_size {batch_size} over {world_size} processes; it must be a positive "
-            "multiple of them"
-        )
-    if not 0 <= rank < world_size:
-        raise ValueError(f"batches: rank {rank} of {world_size}; ranks count from 0")
     if min(start, workers, seed) < 0:
         raise ValueError(
             f"batches: start {start}, workers {workers}, seed {seed}; none may be negative"
         )
-    part = batch_size // world_size
-    numbers = itertools.count(start + rank * part, batch_size)
     loader = DataLoader(
         _Numbered(mixture, transform, seed, _ATTEMPTS if set_aside else 1),  # type: ignore[arg-type] # any __getitem__ will do
-        batch_sampler=(list(range(n, n + part)) for n in numbers),
+        batch_sampler=numbers(batch_size, start=start, rank=rank, world_size=world_size),
         collate_fn=_collate,
         num_workers=workers,
         worker_init_fn=_start_worker,
@@ -117,6 +108,24 @@ def batches(
         generator=torch.Generator(),  # without one it draws from the global state
     )
     return Batches(loader, mixture, transform)
+
+
+def numbers(batch_size: int, *, start: int, rank: int, world_size: int) -> Iterator[list[int]]:
+    """The numbers in the run of the samples that one process draws, batch by batch, without end.
+
+    Raises:
+        ValueError: as `batches`.
+    """
+    if batch_size < 1 or world_size < 1 or batch_size % world_size:
+        raise ValueError(
+            f"batches: batch_size {batch_size} over {world_size} processes; it must be a positive "
+            "multiple of them"
+        )
+    if not 0 <= rank < world_size:
+        raise ValueError(f"batches: rank {rank} of {world_size}; ranks count from 0")
+    part = batch_size // world_size
+    firsts = itertools.count(start + rank * part, batch_size)
+    return (list(range(n, n + part)) for n in firsts)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill import ancestry, checkpoint, engine, job
+from distill import ancestry, checkpoint, engine, job, launch
 from distill.engine import Engine
 from distill.limits import Limits
 from distill.loading import Batches
@@ -76,12 +76,7 @@ def begin(
             the run, or the checkpoint is another job's.
     """
     world = accelerator.num_processes
-    per_update = job_.accumulate * world
-    if job_.batch_size % per_update:
-        raise ValueError(
-            f"batch_size={job_.batch_size} must be a multiple of accumulate={job_.accumulate} "
-            f"times {world} processes"
-        )
+    launch.check_split(job_.batch_size, job_.accumulate, world)
     state = checkpoint.load(saved) if saved else None
     start = state.step if state else 0
     terminated = held.enter_context(job.terminated())
