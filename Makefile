@@ -57,4 +57,4 @@ check: lint types test
 bench: setup
 	$(BIN)/python -m benchmarks.figures $(ONLY)
 soak: setup
-	$(BIN)/pytest -m slow && $(BIN)/python -m benchmarks.soak
+	$(BIN)/pytest -m slow && $(BIN)/python -m benchmarks.soak && $(BIN)/python -m benchmarks.hosts

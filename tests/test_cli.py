@@ -110,7 +110,7 @@ VERBS = [
         "labels query",
         "labels inspect",
     ),
-    *("plan", "doctor", "data inspect", "data check", "data count", "data list"),
+    *("plan", "rehearse", "doctor", "data inspect", "data check", "data count", "data list"),
 ]
 
 

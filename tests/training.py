@@ -176,6 +176,11 @@ def watched() -> TrainJob:
     return job(student={"dropout": 0.0}, validation=held_out, validate_every=4, threads=1)
 
 
+def on_hosts(*, dropout: float = 0.1) -> TrainJob:
+    """Slow enough to lose a host in mid-run, for the command line."""
+    return job(student={"dropout": dropout}, data={"slow": 0.05}, validate_every=20, threads=1)
+
+
 def run(out: Path, log: Path, environment: dict[str, str], resume: bool, fields: dict) -> None:
     """The whole life of a process: the run, everything it says in `log`."""
     os.environ.update(environment)
