@@ -23,15 +23,14 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
-from scipy import stats
 
 from benchmarks import ablation_jobs as jobs
 from benchmarks.ablation_conditions import CONDITIONS, QUESTIONS
-from benchmarks.ablation_jobs import TEACHERS, Place, Scale
+from benchmarks.ablation_jobs import Place, Scale
+from benchmarks.ablation_tables import markdown, results
 from benchmarks.origin import origin
 from distill.atomic import write_text
 from distill.evaluation.evaluate import EvaluateJob
@@ -39,7 +38,6 @@ from distill.job import GuardStop, PartialFailure, describe, die_with_parent
 from distill.train import TrainJob
 
 RESULTS = Path(__file__).parent / "results"
-METRICS = {"abs_rel": -1, "delta1": 1}  # and which way is better
 
 
 @dataclass(frozen=True)
@@ -92,134 +90,12 @@ def train(job: TrainJob, run: Path, place: Place) -> None:
         )
     run.mkdir(parents=True, exist_ok=True)
     write_text(path, told)
+    if not (run / "summary.json").is_file():
+        write_text(run / "commit", origin()["commit"])
     job.run(run, resume=True)
     photos = place.worlds / "photos" / "evaluation"
     scoring = EvaluateJob(model=run / "model", benchmark="photos", data=photos)
     scoring.run(run / "evaluation", resume=True)
-
-
-def results(places: Iterable[Place], scale: Scale) -> dict[str, Any]:
-    """What is there: rows, and each condition's statistics."""
-    rows: dict[str, dict[int, dict[str, float]]] = {}
-    found: dict[str, Any] = {}
-    for place in places:
-        runs = {f"teacher, {name}": place.teacher(name) for name in TEACHERS}
-        for name, run in (runs | {name: place.student(name) for name in CONDITIONS}).items():
-            path = run / "evaluation" / "summary.json"
-            if path.is_file():
-                summary = json.loads(path.read_text())
-                rows.setdefault(name, {})[place.seed] = summary["means"]
-                found["protocol"] = summary["protocol"]["text"]
-    table: dict[str, Any] = {}
-    for name, row in rows.items():
-        condition = CONDITIONS.get(name)
-        table[name] = {"seeds": len(row)} | {metric: spread(row, metric) for metric in METRICS}
-        if condition and name != condition.against:
-            reference = rows.get(condition.against, {})
-            for metric, sign in METRICS.items():
-                table[name][metric] |= paired(row, reference, metric, sign=sign)
-    short = {
-        name: {seed: {metric: scores[metric] for metric in METRICS} for seed, scores in row.items()}
-        for name, row in rows.items()
-    }
-    return found | {"scale": vars(scale), "conditions": table, "rows": short}
-
-
-def spread(row: dict[int, dict[str, float]], metric: str) -> dict[str, Any]:
-    """Mean over the seeds, and standard deviation between them."""
-    values = np.array([scores[metric] for scores in row.values()])
-    found = {"mean": float(values.mean())}
-    return found | ({"std": float(values.std(ddof=1))} if len(values) > 1 else {})
-
-
-def paired(
-    ours: dict[int, dict[str, float]],
-    theirs: dict[int, dict[str, float]],
-    metric: str,
-    *,
-    sign: int,
-) -> dict[str, Any]:
-    """Ours less theirs over the seeds that both have, with its 95 % interval (Student's t).
-
-    `verdict` is better or worse where the interval leaves out 0, and undecided otherwise.
-    """
-    seeds = sorted(set(ours) & set(theirs))
-    differences = np.array([ours[seed][metric] - theirs[seed][metric] for seed in seeds])
-    if len(seeds) == 0:
-        return {}
-    found: dict[str, Any] = {
-        "difference": float(differences.mean()),
-        "pairs": len(seeds),
-        "better": int((sign * differences > 0).sum()),
-    }
-    if len(seeds) > 1:
-        error = stats.sem(differences)
-        reach = float(stats.t.ppf(0.975, len(seeds) - 1) * error)
-        found["interval_95"] = [found["difference"] - reach, found["difference"] + reach]
-        decided = abs(found["difference"]) > reach
-        word = "better" if sign * found["difference"] > 0 else "worse"
-        found["verdict"] = word if decided else "undecided"
-    return found
-
-
-def finding(paper: str | None, verdict: str | None) -> str:
-    """Whether what the papers found is found here."""
-    if verdict is None:
-        return ""
-    if paper is None:
-        return verdict
-    if verdict == "undecided":
-        return f"undecided (papers: {paper})"
-    return f"{verdict}: {'holds' if verdict == paper else 'the papers found the opposite'}"
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """The result as tables for people."""
-    table, scale = result["conditions"], result["scale"]
-    lines = [
-        "# Ablations in miniature",
-        "",
-        f"Means ± standard deviations over seeds; `{result['command']}`, commit "
-        f"{result['commit']}, {result['day']}, {result['machine']}.",
-        f"Students of {scale['student_steps']} steps, teachers of {scale['teacher_steps']}, "
-        f"{scale['photos']} photographs to learn from, {scale['evaluation']} to be judged by.",
-        "Differences are paired by seed, with their 95 % interval (Student's t); `better` counts "
-        "the seeds. A verdict needs an interval without 0; of twenty such verdicts on AbsRel one "
-        "would be chance.",
-    ]
-    for letter, question in QUESTIONS.items():
-        names = [n for n, c in CONDITIONS.items() if c.question == letter and n in table]
-        if not names:
-            continue
-        lines += ["", f"## {letter}. {question}", ""]
-        lines += ["| condition | differs | AbsRel | δ1 | ΔAbsRel | better | found |"]
-        lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
-        lines += [_line(name, table[name]) for name in names]
-    lines += ["", "## Teachers", "", "| teacher | AbsRel | δ1 |", "| --- | --- | --- |"]
-    for name in (f"teacher, {name}" for name in TEACHERS):
-        if name in table:
-            lines += [
-                f"| {name} | {_spread(table[name], 'abs_rel')} | {_spread(table[name], 'delta1')} |"
-            ]
-    return "\n".join([*lines, "", result["protocol"], ""])
-
-
-def _line(name: str, row: dict[str, Any]) -> str:
-    condition, scores = CONDITIONS[name], row["abs_rel"]
-    cells = [name, condition.differs, _spread(row, "abs_rel"), _spread(row, "delta1")]
-    if condition.against not in {"pseudo", name}:
-        cells[1] += f" (against {condition.against})"
-    if "interval_95" in scores:
-        low, high = scores["interval_95"]
-        cells += [f"{scores['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"]
-        cells += [f"{scores['better']} of {scores['pairs']}"]
-    cells += [""] * (6 - len(cells)) + [finding(condition.paper, scores.get("verdict"))]
-    return f"| {' | '.join(cells)} |"
-
-
-def _spread(row: dict[str, Any], metric: str) -> str:
-    found = row[metric]
-    return f"{found['mean']:.4f}" + (f" ± {found['std']:.4f}" if "std" in found else "")
 
 
 def tasks(names: Sequence[str], places: Sequence[Place]) -> list[Task]:
@@ -290,7 +166,7 @@ def write(places: Iterable[Place], scale: Scale, out: Path) -> None:
     """`ablations.json` and `ablations.md`."""
     result = results(places, scale)
     result |= {"command": " ".join(["python", "-m", "benchmarks.ablations", *sys.argv[1:]])}
-    result |= origin()
+    result |= {name: said for name, said in origin().items() if name != "commit"}
     if result["rows"]:
         write_text(out / "ablations.json", json.dumps(result, indent=2) + "\n")
         write_text(out / "ablations.md", markdown(result))

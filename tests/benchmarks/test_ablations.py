@@ -22,18 +22,8 @@ from benchmarks.ablation_conditions import (
     swapped,
 )
 from benchmarks.ablation_jobs import Place, Scale, photographs, student, teacher, worlds
-from benchmarks.ablations import (
-    Task,
-    finding,
-    markdown,
-    paired,
-    results,
-    spread,
-    tasks,
-    train,
-    wanted,
-    work,
-)
+from benchmarks.ablation_tables import finding, markdown, paired, results, spread
+from benchmarks.ablations import Task, tasks, train, wanted, work
 from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.job import GuardStop, describe, seed_everything
 from distill.models.depth_anything import DepthAnything, depth_anything
@@ -213,6 +203,7 @@ def test_results_are_what_lies_there(tmp_path: Path):
         runs = {place.student("pseudo"): 0.2, place.student("1/2"): 0.25 + shift / 10}
         for run, value in (runs | {place.teacher("large"): 0.3}).items():
             (run / "evaluation").mkdir(parents=True)
+            (run / "commit").write_text("0123")
             means = {"abs_rel": value + shift, "delta1": 0.6, "rmse": 4.0}
             text = json.dumps({"means": means, "protocol": {"text": "as the house does"}})
             (run / "evaluation" / "summary.json").write_text(text)
@@ -223,10 +214,11 @@ def test_results_are_what_lies_there(tmp_path: Path):
     }
     assert found["conditions"]["1/2"]["abs_rel"]["verdict"] == "worse"
     assert "difference" not in found["conditions"]["pseudo"]["abs_rel"]
-    text = markdown(found | {"command": "c", "commit": "d", "day": "e", "machine": "f"})
+    text = markdown(found | {"command": "c", "day": "e", "machine": "f"})
     assert "| 1/2 | half of the photographs | 0.2555 ± 0.0078 | 0.6000 ± 0.0000 |" in text
     assert "| 0 of 2 | worse: holds |" in text
     assert "| teacher, large | 0.3050 ± 0.0071 |" in text
+    assert "trained by commit 0123, e, f." in text
     assert "## E." not in text
 
 
