@@ -4,6 +4,7 @@ The network that trains is the one that is exported, final ReLU included. Publis
 published dimensions; the `tiny` ones train from scratch on two CPU cores.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -239,7 +240,8 @@ def depth_anything(
 
     Args:
         size: one of `SIZES` by its name, or dimensions of your own.
-        encoder: hub id, local directory or official `.pth` of DINOv2 weights of this size.
+        encoder: hub id, local directory or official `.pth` of DINOv2 weights of this size; or the
+            folder of a Depth Anything, whose encoder is taken.
         max_depth: metres; given, the network predicts metric depth up to it.
         version: 1 or 2, which encoder blocks the head reads.
 
@@ -257,14 +259,23 @@ def depth_anything(
     if encoder is None:
         initialise(network.backbone)
     else:
-        weights = dinov2.dinov2_encoder(encoder, architecture.encoder).state_dict()
-        network.backbone.load_state_dict(weights)
+        network.backbone.load_state_dict(_encoder_weights(encoder, architecture))
     for module in [*network.neck.modules(), *network.head.modules()]:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.reset_parameters()
     if max_depth is None:
         nn.init.ones_(cast(Tensor, network.head.conv3.bias))
     return DepthAnything(network, weights_from=encoder)
+
+
+def _encoder_weights(source: str | Path, architecture: Architecture) -> dict[str, Tensor]:
+    """Of a Depth Anything's folder its encoder's, of anything else those of DINOv2."""
+    config = Path(source) / "config.json"
+    if not config.is_file() or json.loads(config.read_text())["model_type"] != "depth_anything":
+        return dinov2.dinov2_encoder(source, architecture.encoder).state_dict()
+    backbone = load_depth_anything(source).network.backbone
+    dinov2.check_dimensions(backbone.config, architecture.encoder, source)
+    return backbone.state_dict()
 
 
 def load_depth_anything(source: str | Path) -> DepthAnything:

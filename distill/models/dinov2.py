@@ -88,7 +88,7 @@ def dinov2_encoder(source: str | Path, expected: Encoder | None = None) -> Dinov
         model = _from_transformers(source)
         config = model.config
     if expected is not None:
-        _check_dimensions(config, expected, source)
+        check_dimensions(config, expected, source)
     return model
 
 
@@ -110,7 +110,12 @@ def _from_transformers(source: str | Path) -> Dinov2Model:
         ) from error
 
 
-def _check_dimensions(config: Dinov2Config, expected: Encoder, source: str | Path) -> None:
+def check_dimensions(config: Dinov2Config, expected: Encoder, source: str | Path) -> None:
+    """Refuse an encoder of other dimensions than `expected`.
+
+    Raises:
+        ValueError: as said.
+    """
     wanted = configuration(expected)
     for field in (
         "hidden_size",

@@ -169,6 +169,23 @@ def test_encoder_comes_from_dinov2_weights(tmp_path: Path) -> None:
         depth_anything("tiny_teacher", encoder=tmp_path)
 
 
+def test_encoder_comes_from_a_depth_anything_too(tmp_path: Path) -> None:
+    """As metric fine-tuning starts: the encoder's weights, another head."""
+    relative = depth_anything("tiny")
+    relative.save_pretrained(tmp_path)
+    metric = depth_anything("tiny", encoder=tmp_path, max_depth=20.0)
+    weights = relative.network.state_dict()
+    for name, value in metric.network.state_dict().items():
+        if name.startswith("backbone."):
+            assert torch.equal(value, weights[name]), name
+    head = "head.conv1.weight"
+    assert not torch.equal(metric.network.state_dict()[head], weights[head])
+    assert metric.space is Space.METRIC_DEPTH
+    assert metric.weights_from == tmp_path
+    with pytest.raises(ValueError, match="hidden_size 96, but this model size needs 144"):
+        depth_anything("tiny_teacher", encoder=tmp_path)
+
+
 def test_network_keeps_its_place_in_memory_through_copies() -> None:
     model = depth_anything("tiny")
     weight = model.network.head.conv1.weight
