@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from distill import launch, transforms
+from distill import transforms
 from distill.evaluation.protocols import Alignment, Protocol
 from distill.evaluation.rows import truth
 from distill.evaluation.scoring import score
@@ -24,17 +24,24 @@ PROTOCOL = Protocol(
     floor="1/max",
     source="Fit as MiDaS, floor as MoGe. A house number to watch a run with.",
 )
+METRIC = Protocol(
+    id="validation.depth.v1",
+    dataset="held-out images of the training sets",
+    alignment=Alignment.NONE,
+    source="Metres as they are. A house number to watch a run with.",
+)
 _SHOWN = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """AbsRel and δ1 of a student, under `PROTOCOL`.
+    """AbsRel and δ1 of a student, under a protocol of this file.
 
     Attributes:
         open: builds the data set; its targets are metric depth.
         size: short side that the student sees, pixels.
         images: at most so many, spread evenly over the data set.
+        protocol: of the scores; `METRIC` for a student that tells metres.
 
     Raises:
         ValueError: `size` or `images` is below 1.
@@ -43,6 +50,7 @@ class HeldOut:
     open: Callable[[], Dataset]
     size: int = 518
     images: int = 100
+    protocol: Protocol = PROTOCOL
 
     def __post_init__(self) -> None:
         if min(self.size, self.images) < 1:
@@ -51,24 +59,18 @@ class HeldOut:
     def __call__(self, student: Any) -> dict[str, float]:
         """Mean over the images that have enough truth; nothing is said where none has.
 
-        All processes of a launch call this, each scores its share of the images, and each gets
-        the numbers that one alone would get.
-
         Raises:
             ValueError: the truth of an image is not metric depth, or it cannot be scored.
         """
         dataset = self.open()
         count = min(self.images, len(dataset))
         device = next(student.parameters()).device
-        first, processes = launch.place()
         scored = []
-        for number in range(first, count, processes):
+        for number in range(count):
             sample = dataset[number * len(dataset) // count]
-            row = score(self._predicted(student, sample, device), *truth(sample), PROTOCOL)
-            scored.append((number, row))
-        rows = [row for share in launch.told(scored) for row in share]
-        in_order = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
-        measured = [row for row in in_order if "skipped" not in row["flags"]]
+            found = self._predicted(student, sample, device)
+            scored.append(score(found, *truth(sample), self.protocol))
+        measured = [row for row in scored if "skipped" not in row["flags"]]
         return {
             name: math.fsum(row[name] for row in measured) / len(measured)
             for name in ("abs_rel", "delta1")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill.evaluation.validation import HeldOut, pictures
+from distill.evaluation.validation import METRIC, HeldOut, pictures
 from distill.types import Dataset, Sample, Space
 
 
@@ -61,27 +61,6 @@ def test_the_right_disparity_scores_nearly_zero_and_another_does_not():
     assert right["abs_rel"] < 1e-3
     assert right["delta1"] == 1.0
     assert wrong["abs_rel"] > 0.05
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("garbage", [torch.nan, torch.inf, 0.0, -3.0, 1e30])
-def test_what_is_not_valid_changes_no_number(garbage: float):
-    class Half(Ramps):
-        def __init__(self, outside: float) -> None:
-            super().__init__()
-            self._outside = outside
-
-        def __getitem__(self, index: int) -> Sample:
-            sample = super().__getitem__(index)
-            assert sample.target is not None
-            valid = torch.arange(32).expand(24, 32) < 20
-            target = torch.where(valid, sample.target, self._outside)
-            return dataclasses.replace(sample, target=target, valid=valid)
-
-    student = Reads(3.0)
-    clean = HeldOut(open=partial(Half, torch.nan), size=24)(student)
-    assert HeldOut(open=partial(Half, garbage), size=24)(student) == clean
-    assert clean != HeldOut(open=Ramps, size=24)(student)
 
 
 @torch.no_grad()
@@ -139,3 +118,19 @@ def test_a_missing_set_is_named(tmp_path: Path):
 
     with pytest.raises(FileNotFoundError, match="no folder"):
         pictures(HeldOut(open=missing))
+
+
+@torch.no_grad()
+def test_metres_are_scored_as_they_are():
+    class Metres(Reads):
+        space = Space.METRIC_DEPTH
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.power / image[:, 0]
+
+    held_out = HeldOut(open=Ramps, size=24, protocol=METRIC)
+    assert held_out(Metres())["abs_rel"] == pytest.approx(0, abs=0.02)
+    assert held_out(Metres(1.2))["abs_rel"] == pytest.approx(0.2, abs=0.02)
+    assert HeldOut(open=Ramps, size=24)(Metres(1.2))["abs_rel"] == pytest.approx(0, abs=0.02)
+    with pytest.raises(ValueError, match="does not allow"):
+        held_out(Reads())
