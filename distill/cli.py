@@ -19,6 +19,7 @@ from distill import job as jobs
 from distill import label_verbs, launch
 from distill import recipe as recipes
 from distill.arguments import parser, place
+from distill.explaining import explain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +64,7 @@ def show(args: argparse.Namespace) -> None:
     job, inputs = recipes.build(recipe, data=data, settings=_settings(args.set))
     if args.data is None:
         inputs.pop("data", None)
-    print(recipes.explain(recipe, job, inputs))
+    print(explain(recipe, job, inputs))
 
 
 def list_recipes(_: argparse.Namespace) -> None:

@@ -1,12 +1,13 @@
-"""A recipe by the name the user typed: load it, fill its parameters, show what it decides.
+"""A recipe by the name the user typed: load it, fill its parameters.
 
 A recipe is a function `f(data, *, inputs...) -> Job`. `MODULE:FUNCTION` imports a module, of the
 working folder too; `FILE.py:FUNCTION` loads a file. Values from the command line are parsed by
-annotation; what is no parameter of the recipe may be a scalar field of its job. Nothing else can be
-set from outside.
+annotation. A parameter whose default is a dataclass stands for the fields of that, each to be set
+by its own name; what is no parameter of the recipe may be a plain field of its job. Nothing else
+can be set from outside. `Annotated[type, source, alternatives]` says where a value comes from and
+what it might be instead; `explaining` prints that.
 """
 
-import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -15,14 +16,36 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from distill.datasets.remote import is_remote
-from distill.job import Job, describe
+from distill.job import Job
 
 Recipe = Callable[..., Job]
 _SCALARS = (bool, int, float, str, Path)
+_MISSING = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `--set NAME=VALUE` fills.
+
+    Attributes:
+        place: the parameter, and the fields on the way where that is a dataclass.
+        hint: its annotation.
+        value: its default; `inspect.Parameter.empty` where it has none.
+    """
+
+    place: tuple[str, ...]
+    hint: Any
+    value: Any
+
+    @property
+    def name(self) -> str:
+        """By which it is set."""
+        return self.place[-1]
 
 
 def load(name: str) -> Recipe:
@@ -50,10 +73,25 @@ def recipes_of(module: types.ModuleType) -> Iterator[Recipe]:
             yield value
 
 
+def settings_of(recipe: Recipe) -> list[Setting]:
+    """The parameters of `recipe` in their order, dataclasses opened.
+
+    Raises:
+        ValueError: two have one name.
+    """
+    hints = typing.get_type_hints(recipe, include_extras=True)
+    entries = inspect.signature(recipe).parameters.values()
+    found = [one for p in entries for one in _opened((p.name,), hints.get(p.name, str), p.default)]
+    names = [setting.name for setting in found]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"recipe {recipe.__name__!r} has two settings called {doubled[0]!r}")
+    return found
+
+
 def build(
-    recipe: Recipe, *, data: Path | str | None, settings: dict[str, str]
+    recipe: Recipe, *, data: Path | str | None, settings: Mapping[str, str]
 ) -> tuple[Job, dict[str, Any]]:
-    """Call `recipe` with `settings` parsed by annotation, then set the job's own scalar fields.
+    """Call `recipe` with `settings` parsed by annotation, then set the job's own plain fields.
 
     Args:
         recipe: to call.
@@ -67,57 +105,57 @@ def build(
         ValueError: `--data` is missing or a URL that this recipe does not read, a setting is
             unknown or does not parse, or `recipe` returns no job.
     """
-    parameters = inspect.signature(recipe).parameters
-    hints = typing.get_type_hints(recipe, include_extras=True)
+    known = {setting.name: setting for setting in settings_of(recipe)}
     inputs: dict[str, Any] = {}
-    if "data" in parameters:
+    if "data" in known:
         if data is not None:
-            inputs["data"] = _data(data, hints.get("data", str), recipe.__name__)
-        elif parameters["data"].default is inspect.Parameter.empty:
+            inputs["data"] = _data(data, known["data"].hint, recipe.__name__)
+        elif known["data"].value is _MISSING:
             raise ValueError(f"recipe {recipe.__name__!r} reads data; give its folder with --data")
-    mine = {key: value for key, value in settings.items() if key in parameters}
-    inputs |= {key: _parse(value, hints.get(key, str), key) for key, value in mine.items()}
-    required = {key for key, entry in parameters.items() if entry.default is entry.empty}
+    parameters = inspect.signature(recipe).parameters
+    for name, text in settings.items():
+        if name in known:
+            first, *rest = known[name].place
+            whole = inputs.get(first, parameters[first].default)
+            inputs[first] = _changed(whole, rest, _parse(text, known[name].hint, name))
+    required = {name for name, setting in known.items() if setting.value is _MISSING}
     if missing := sorted(required - inputs.keys()):
         name = missing[0]
         raise ValueError(f"recipe {recipe.__name__!r} needs {name!r}; give --set {name}=VALUE")
     job = recipe(**inputs)
-    if not (dataclasses.is_dataclass(job) and isinstance(job, Job)):
+    if not (is_dataclass(job) and isinstance(job, Job)):
         made = type(job).__name__
         raise ValueError(f"{recipe.__name__!r} returns {made}, not a job; try `distill list`")
-    fields = {f.name: f for f in dataclasses.fields(job) if _is_scalar(f.type)}  # type: ignore[arg-type]  # every Job is a dataclass
-    changes = {}
-    for key, value in settings.items():
-        if key in mine:
-            continue
-        if key not in fields:
-            raise ValueError(
-                f"nothing is called {key!r} here{_nearest(key, [*parameters, *fields])}"
-            )
-        changes[key] = _parse(value, fields[key].type, key)
-    return dataclasses.replace(job, **changes), inputs  # type: ignore[type-var]  # likewise
+    plain, changes = plain_fields(job), {}
+    for name in settings.keys() - known.keys():
+        if name not in plain:
+            raise ValueError(f"nothing is called {name!r} here{_nearest(name, [*known, *plain])}")
+        changes[name] = _parse(settings[name], plain[name], name)
+    return replace(job, **changes), inputs  # type: ignore[type-var]  # every Job is a dataclass
 
 
-def explain(recipe: Recipe, job: Job, inputs: Mapping[str, Any]) -> str:
-    """Docstring, parameters and every resolved value of `job`, with the sources they name.
+def plain_fields(job: Job) -> dict[str, Any]:
+    """The fields of `job` that a text can fill, by name, and their annotations."""
+    hints = typing.get_type_hints(type(job), include_extras=True)
+    return {f.name: hints[f.name] for f in fields(job) if _is_plain(hints[f.name])}  # type: ignore[arg-type]  # every Job is a dataclass
 
-    Args:
-        recipe: that made it.
-        job: see there.
-        inputs: what the recipe was called with; the others have their defaults.
-    """
-    hints = typing.get_type_hints(recipe, include_extras=True)
-    lines = [inspect.getdoc(recipe) or "", "", "parameters (--set NAME=VALUE):"]
-    for name, parameter in inspect.signature(recipe).parameters.items():
-        value = inputs.get(name, parameter.default)
-        told = "required" if value is inspect.Parameter.empty else describe(value)
-        lines.append(f"  {name} = {told}{_source(hints.get(name))}")
-    lines += ["", f"{type(job).__name__}:"]
-    types_ = typing.get_type_hints(type(job), include_extras=True)
-    for field in dataclasses.fields(job):  # type: ignore[arg-type]  # every Job is a dataclass
-        value = describe(getattr(job, field.name))
-        lines.append(f"  {field.name} = {_indent(value)}{_source(types_[field.name])}")
-    return "\n".join(lines)
+
+def _opened(place: tuple[str, ...], hint: Any, value: Any) -> Iterator[Setting]:
+    if not is_dataclass(value) or isinstance(value, type):
+        yield Setting(place, hint, value)
+        return
+    hints = typing.get_type_hints(type(value), include_extras=True)
+    for field in fields(value):
+        inner = getattr(value, field.name)
+        yield from _opened((*place, field.name), hints[field.name], inner)
+
+
+def _changed(whole: Any, place: list[str], value: Any) -> Any:
+    """`whole` with what lies at `place` in it replaced."""
+    if not place:
+        return value
+    inner = _changed(getattr(whole, place[0]), place[1:], value)
+    return replace(whole, **{place[0]: inner})
 
 
 def _data(data: Path | str, hint: Any, name: str) -> Path | str:
@@ -159,8 +197,8 @@ def _load_file(path: Path) -> types.ModuleType:
     return module
 
 
-def _is_scalar(hint: Any) -> bool:
-    return any(kind in _SCALARS for kind in _alternatives(hint))
+def _is_plain(hint: Any) -> bool:
+    return any(_reader(kind) is not None for kind in _alternatives(hint))
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -172,40 +210,48 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
+def _reader(kind: Any) -> Callable[[str], Any] | None:
+    """What makes a value of this type of a text, or raises ValueError; None where nothing does."""
+    if get_origin(kind) is Literal:
+        words = [word for word in get_args(kind) if isinstance(word, str)]
+        return lambda text: words[words.index(text)]
+    if get_origin(kind) is tuple and set(get_args(kind)) <= {int, float, ...}:
+        entry = get_args(kind)[0]
+        return lambda text: _numbers(text, entry, None if ... in get_args(kind) else kind)
+    if kind is bool:
+        return lambda text: bool(["false", "true"].index(text.lower()))
+    return kind if kind in _SCALARS else None
+
+
+def _numbers(text: str, entry: type, kind: Any) -> tuple[Any, ...]:
+    """Numbers with commas between, as many as the type `kind` of a tuple has."""
+    values = tuple(entry(part) for part in text.split(",") if part.strip())
+    if kind is not None and len(values) != len(get_args(kind)):
+        raise ValueError(f"not {len(get_args(kind))} numbers")
+    return values
+
+
 def _parse(text: str, hint: Any, name: str) -> Any:
     kinds = _alternatives(hint)
     if types.NoneType in kinds and text.lower() in {"none", ""}:
         return None
-    for kind in (kind for kind in _SCALARS if kind in kinds):
-        if kind is bool and text.lower() in {"true", "false"}:
-            return text.lower() == "true"
-        if kind is not bool:
+    first = [kind for kind in _SCALARS if kind in kinds]  # a whole number stays one
+    for kind in [*first, *(kind for kind in kinds if kind not in _SCALARS)]:
+        if (reader := _reader(kind)) is not None:
             try:
-                return kind(text)
+                return reader(text)
             except ValueError:
                 continue
-    wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-    raise ValueError(f"--set {name}={text}: not a valid {wanted}")
+    raise ValueError(f"--set {name}={text}: not a valid {' or '.join(map(_name, kinds))}")
+
+
+def _name(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    return str(kind) if get_origin(kind) else getattr(kind, "__name__", str(kind))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
-
-
-def _source(hint: Any) -> str:
-    """What an `Annotated` hint says about where the number comes from."""
-    if get_origin(hint) is not Annotated:
-        return ""
-    return "".join(f"   # {note}" for note in get_args(hint)[1:] if isinstance(note, str))
-
-
-def _indent(value: Any, depth: int = 2) -> str:
-    """Plain JSON, one entry a line."""
-    pad = "  " * depth
-    if isinstance(value, dict):
-        return "".join(f"\n{pad}{key}: {_indent(entry, depth + 1)}" for key, entry in value.items())
-    if isinstance(value, list):
-        return "".join(f"\n{pad}- {_indent(entry, depth + 1)}" for entry in value)
-    return str(value)

@@ -10,12 +10,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("distill", "pseudo_labels", "recipes", "benchmarks")
 WORDS = (
     *("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job", "launch"),
-    *("licences", "lineage", "limits", "parts"),
+    *("licences", "lineage", "limits"),
 )
 PARTS = (
     *("datasets", "models", "losses", "transforms", "perturb", "labels"),
     *("loading", "mixture", "colour", "worlds", "optim", "checkpoint", "tracking", "watch"),
-    "sharding",
 )
 FLOORS = {
     **dict.fromkeys((f"distill.{name}" for name in WORDS), 0),
@@ -35,6 +34,7 @@ FLOORS = {
     "distill.predict": 3,
     "distill.plan": 3,
     "distill.recipe": 3,
+    "distill.explaining": 4,
     "distill.arguments": 3,
     "pseudo_labels": 3,
     "distill.cli": 5,

@@ -1,13 +1,18 @@
 """Recipes by name: loading, parsing settings by annotation, errors that name the remedy."""
 
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 
 from distill import recipe
+from distill.explaining import explain
 from distill.job import Job
+from distill.losses.affine_invariant import affine_invariant
+from distill.losses.silog import silog
 
 SOURCE = '''
 """A recipe file."""
@@ -25,6 +30,7 @@ class Nap:
     deep: bool = False
     ratio: float | None = None
     parts: tuple[int, ...] = (1, 2)
+    sleeper: object = None
 
     def run(self, out, *, resume=False):
         (out / "slept").write_text(str(self.minutes))
@@ -46,7 +52,7 @@ def nap(tmp_path: Path):
 
 
 def test_settings_fill_parameters_then_the_jobs_scalars(nap: str):
-    settings = {"bed": "sofa", "minutes": "5", "deep": "true", "ratio": "none"}
+    settings = {"bed": "sofa", "minutes": "5", "deep": "true", "ratio": "none", "parts": "3,4,"}
     job, inputs = recipe.build(recipe.load(nap), data=Path("d"), settings=settings)
     assert inputs == {"data": Path("d"), "bed": Path("sofa")}
     assert vars(job) == {
@@ -54,7 +60,8 @@ def test_settings_fill_parameters_then_the_jobs_scalars(nap: str):
         "minutes": 5,
         "deep": True,
         "ratio": None,
-        "parts": (1, 2),
+        "parts": (3, 4),
+        "sleeper": None,
     }
 
 
@@ -64,7 +71,8 @@ def test_settings_fill_parameters_then_the_jobs_scalars(nap: str):
         ({"minuts": "5"}, "did you mean 'minutes'"),
         ({"minutes": "soon"}, "minutes=soon: not a valid int"),
         ({"deep": "1"}, "deep=1: not a valid bool"),
-        ({"parts": "1"}, "nothing is called 'parts'"),
+        ({"parts": "1,two"}, r"parts=1,two: not a valid tuple\[int, ...\]"),
+        ({"sleeper": "1"}, "nothing is called 'sleeper'"),
         ({"zzz": "1"}, "there are"),
     ],
 )
@@ -133,15 +141,110 @@ def test_a_wrong_function_names_the_nearest_and_hides_private_ones(nap: str):
         recipe.load(nap.replace(":nap", ":_private"))
 
 
-def test_explain_prints_values_and_sources(nap: str):
-    function = recipe.load(nap)
-    job, _ = recipe.build(function, data=Path("DATA"), settings={"minutes": "7"})
-    text = recipe.explain(function, job, {"bed": "soft"})
-    assert "A nap after lunch." in text
-    assert "minutes = 7   # Dement 1999, table 2" in text
-    assert "bed = soft" in text
-    assert "pillows = 1" in text
-    assert "data = required" in text
+CHOICES = (
+    SOURCE.replace(
+        "def nap(data: Path, *, bed",
+        """@dataclasses.dataclass(frozen=True)
+class Tune:
+    volume: Annotated[float, "Brahms 1868", "0: silence"] = 0.5
+    key: Literal["E flat", "C"] = "E flat"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evening:
+    tune: Tune = Tune()
+    lamps: tuple[float, float] = (0.1, 1e-6)
+
+
+def nap(data: Path, *, evening: Evening = Evening(), bed""",
+    )
+    .replace("where=bed or data", "where=bed or data, sleeper=evening")
+    .replace("import Annotated", "import Annotated, Literal")
+)
+
+
+@pytest.fixture
+def evening(tmp_path: Path):
+    (tmp_path / "evening.py").write_text(CHOICES)
+    return recipe.load(f"{tmp_path / 'evening.py'}:nap")
+
+
+def test_a_dataclass_stands_for_its_fields(evening: recipe.Recipe):
+    settings = {"volume": "0.25", "key": "C", "lamps": "2,3", "minutes": "5"}
+    job, inputs = recipe.build(evening, data=Path("d"), settings=settings)
+    made = inputs["evening"]
+    assert (made.tune.volume, made.tune.key, made.lamps) == (0.25, "C", (2.0, 3.0))
+    assert vars(job)["sleeper"] is made
+    names = [setting.name for setting in recipe.settings_of(evening)]
+    assert names == ["data", "volume", "key", "lamps", "bed", "pillows"]
+    assert "evening" not in recipe.build(evening, data=Path("d"), settings={})[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"volum": "1"}, "did you mean 'volume'"),
+        ({"key": "D"}, "key=D: not a valid E flat or C"),
+        ({"lamps": "2"}, r"lamps=2: not a valid tuple\[float, float\]"),
+        ({"evening": "1"}, "nothing is called 'evening'"),
+    ],
+)
+def test_a_wrong_choice_is_named(evening: recipe.Recipe, settings: dict[str, str], message: str):
+    with pytest.raises(ValueError, match=message):
+        recipe.build(evening, data=Path("d"), settings=settings)
+
+
+def test_two_settings_of_one_name_are_refused(tmp_path: Path):
+    (tmp_path / "two.py").write_text(CHOICES.replace("pillows: int", "volume: int"))
+    with pytest.raises(ValueError, match="'nap' has two settings called 'volume'"):
+        recipe.settings_of(recipe.load(f"{tmp_path / 'two.py'}:nap"))
+
+
+def test_explain_prints_values_sources_and_alternatives(evening: recipe.Recipe):
+    settings = {"minutes": "7", "volume": "0.25", "bed": "soft"}
+    job, inputs = recipe.build(evening, data=Path("DATA"), settings=settings)
+    inputs.pop("data")
+    lines = explain(evening, job, inputs).splitlines()
+    assert lines[0] == "A nap after lunch."
+    columns = [line.split() for line in lines]
+    assert ["value", "source", "or", "else"] in columns
+    assert ["volume", "0.25", "Brahms", "1868", "0:", "silence"] in columns
+    assert ["minutes", "7", "Dement", "1999,", "table", "2"] in columns
+    for row in (["lamps", "0.1,1e-06"], ["bed", "soft"], ["data", "required"], ["deep", "false"]):
+        assert row in columns
+    assert [line for line in lines if line.startswith(" ") and line[1] != " "] == [
+        *(" tune", " evening", " Nap")
+    ]
+    sources = ("Brahms", "Dement", "source")
+    at = {line.index(word) for line in lines for word in sources if word in line}
+    assert len(at) == 1, "the sources stand in one column"
+    assert lines[-1] == (
+        "  sleeper = Evening(tune=Tune(volume=0.25, key=E flat), lamps=(0.1,1e-06))"
+    )
+
+
+def test_explain_breaks_long_cells_and_shows_the_numbers_inside_parts():
+    """Of a partial call and of a plain function alike, of our own code alone."""
+
+    @dataclass(frozen=True)
+    class Trained:
+        parts: object
+
+        def run(self, out, *, resume=False): ...
+
+    def short(data: Annotated[Path, "word " * 30, "other " * 30] = Path("d")) -> Trained:
+        """Short."""
+        raise NotImplementedError
+
+    parts = {"a": partial(affine_invariant, trim=0.1), "b": [silog, len], "c": partial(int, "1")}
+    text = explain(short, Trained(parts), {})
+    assert max(map(len, text.splitlines())) <= 120
+    assert text.count("word") == text.count("other") == 30
+    for number in ("trim=0.1", "region=1", "divide_by=kept", "squared=false"):
+        assert number in text
+    assert "silog(variance_focus=0.5)" in text
+    assert "len" in text
+    assert "int(1)" in text
 
 
 def test_annotations_of_any_depth_are_opened():
