@@ -7,6 +7,7 @@ pipeline, which the authors name as theirs (V1 issue 240). The target never chan
 import math
 import os
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or it asks the network for its latest version
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from distill.types import Sample
 
+_UNIMATCH = "UniMatch, named in V1 issue 240"
 # only their `apply` is called, which draws nothing and keeps nothing
 _JITTER, _GREY, _BLUR = ColorJitter(), ToGray(), GaussianBlur()
 
@@ -44,14 +46,14 @@ class Perturbation:
         ValueError: a field is out of its range.
     """
 
-    jitter_p: float = 0.8
-    brightness: float = 0.5
-    contrast: float = 0.5
-    saturation: float = 0.5
-    hue: float = 0.25
-    grayscale_p: float = 0.2
-    blur_p: float = 0.5
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    jitter_p: Annotated[float, _UNIMATCH] = 0.8
+    brightness: Annotated[float, _UNIMATCH] = 0.5
+    contrast: Annotated[float, _UNIMATCH] = 0.5
+    saturation: Annotated[float, _UNIMATCH] = 0.5
+    hue: Annotated[float, _UNIMATCH] = 0.25
+    grayscale_p: Annotated[float, _UNIMATCH, "0: V1 names jitter and blur alone"] = 0.2
+    blur_p: Annotated[float, _UNIMATCH] = 0.5
+    blur_sigma: Annotated[tuple[float, float], _UNIMATCH] = (0.1, 2.0)
 
     def __post_init__(self) -> None:
         bounds = {"hue": 0.5}

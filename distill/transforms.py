@@ -147,7 +147,7 @@ def sky(sample: Sample, seen: Literal["infinite", "farthest", "ignored"]) -> Sam
     return replace(sample, target=target, valid=valid, far=torch.zeros_like(sample.far))
 
 
-def within(sample: Sample, nearest: float | int, farthest: float | int) -> Sample:
+def within(sample: Sample, nearest: float, farthest: float) -> Sample:
     """The sample with only those pixels valid whose depth lies in this range, metres, both in.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Test modules import the shared `contracts` and `scenes` by name."""
+"""Test modules import the shared `contracts`, `scenes` and miniatures of data sets by name."""
 
 import atexit
 import os
@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent / "datasets"))
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

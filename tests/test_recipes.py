@@ -2,18 +2,24 @@
 
 import importlib
 import json
+import math
 import pkgutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import test_hypersim
+import test_virtual_kitti2
+import tiny_teacher
 from PIL import Image
 
 import recipes
 from distill import recipe
+from distill.explaining import explain
 from distill.job import Job
-from distill.train import TrainJob
+from distill.models.depth_anything import depth_anything
+from distill.perturb import Perturbation
+from distill.plan import counting, networks
 
 ALL = sorted(
     f"recipes.{module.name}:{function.__name__}"
@@ -27,7 +33,7 @@ def test_recipe_builds_and_explains_itself(name: str):
     function = recipe.load(name)
     job, _ = recipe.build(function, data=Path("DATA"), settings={})
     assert isinstance(job, Job)
-    text = recipe.explain(function, job, {})
+    text = explain(function, job, {})
     assert text.splitlines()[0].endswith(".")
     assert type(job).__name__ in text
 
@@ -37,54 +43,159 @@ def test_docstring_shows_its_command(name: str):
     assert f"distill run {name}" in (recipe.load(name).__doc__ or "")
 
 
-def test_published_numbers():
-    """Depth Anything V2, section 7.1: steps, batch and rates of teacher and students."""
-    teacher, _ = recipe.build(recipe.load("recipes.teacher:vitg"), data=Path("d"), settings={})
-    student, _ = recipe.build(recipe.load("recipes.student:vits"), data=Path("d"), settings={})
-    assert isinstance(teacher, TrainJob)
-    assert isinstance(student, TrainJob)
-    assert (teacher.steps, teacher.batch_size) == (160_000, 64)
-    assert (student.steps, student.batch_size) == (480_000, 192)
-    for job in (teacher, student):
+def built(name: str, **settings: str) -> Any:
+    return recipe.build(recipe.load(f"recipes.{name}"), data=Path("d"), settings=settings)[0]
+
+
+def weights(job: Any) -> dict[str, float]:
+    """Of the terms of an objective, by their names."""
+    given = job.objective.keywords
+    terms = [*job.objective.args[1], *given.get("labelled_terms", ())]
+    if given.get("feature") is not None:
+        terms.append(given["feature"])
+    return {term.name: round(term.weight, 6) for term in terms}
+
+
+SIZES = ("vits", "vitb", "vitl", "vitg")
+
+
+def test_v2s_published_numbers():
+    """Section 7.1: steps, batch, rates and weights of teacher and students."""
+    teachers = [built(f"teacher:{name}") for name in ("vitg", "vitl", "vits", "vitg_five")]
+    students = [built(f"student:{name}") for name in SIZES]
+    assert {(job.steps, job.batch_size) for job in teachers} == {(160_000, 64)}
+    assert {(job.steps, job.batch_size) for job in students} == {(480_000, 192)}
+    for job in [*teachers, *students]:
         assert job.lr(0, job.steps) == {"encoder": 5e-6, "head": 5e-5}
+        assert job.lr(job.steps // 2, job.steps)["head"] == pytest.approx(5e-5 * 0.5**0.9)
+        assert job.optimizer.keywords == {"weight_decay": 0.01, "betas": (0.9, 0.999)}
+        assert (job.max_grad_norm, job.ema, job.precision) == (None, None, "bf16")
+    for job in teachers:
+        assert weights(job) == {"affine": 1, "gradient": 2}
+        assert job.objective.args[1][0].loss.keywords["trim"] == 0
+    for job in students:
+        assert weights(job) == {"affine": 1, "gradient": 2, "feature": 1}
+        assert job.objective.args[1][0].loss.keywords["trim"] == 0.1
+    perturbed = [job.objective.keywords["perturb"] is not None for job in students]
+    assert perturbed == [False, False, True, True]  # issue 207
 
 
-@pytest.mark.parametrize("name", ["vits", "vitb", "vitl", "v1_vits"])
-def test_labels_may_be_of_other_images_too(name: str, monkeypatch: pytest.MonkeyPatch):
-    opened: list[Any] = []
-
-    def stop(*_: Any, partial: bool, where: str | None = None) -> None:
-        opened.append(partial)
-        raise FileNotFoundError
-
-    for reader in ("Hypersim", "VirtualKitti2", "open_photographs"):
-        monkeypatch.setattr(f"recipes.student.{reader}", lambda *_: None)
-    monkeypatch.setattr("recipes.student.PseudoLabelled", stop)
-    for word in ("true", "false"):
-        function = recipe.load(f"recipes.student:{name}")
-        job, _ = recipe.build(function, data=Path("d"), settings={"matching": word})
-        assert isinstance(job, TrainJob)
-        with pytest.raises(FileNotFoundError):
-            job.batches(batch_size=1, seed=0)
-    assert opened == [True, False]
+def test_v1s_published_numbers():
+    """Sections 3 and 4.1: linear rates, a third each, one pass, 1 to 2; no gradient matching."""
+    teacher, student = built("teacher:v1_vitl"), built("student:v1_vits")
+    assert teacher.steps * teacher.batch_size == 20 * 524_000
+    assert student.batch_size == 192
+    assert student.steps * 128 == pytest.approx(62e6, rel=1e-5)
+    for job in (teacher, student):
+        assert job.lr(job.steps // 2, job.steps)["encoder"] == pytest.approx(2.5e-6, rel=1e-4)
+        assert job.objective.args[0].keywords["version"] == 1
+    assert weights(teacher) == {"affine": 1}
+    third = round(1 / 3, 6)
+    assert weights(student) == {"affine": third, "labelled": third, "feature": third}
+    assert "trim" not in student.objective.keywords["labelled_terms"][0].loss.keywords
+    assert student.objective.keywords["perturb"].keywords["p"] == 0.5
 
 
-@pytest.mark.parametrize("name", ["vits", "v1_vits"])
+@pytest.mark.parametrize(
+    ("name", "depth", "images"), [("indoor", 20, 59_543), ("outdoor", 80, 19_559)]
+)
+def test_the_metric_numbers_of_released_code(name: str, depth: int, images: int):
+    """dist_train.sh and util/loss.py of V2's metric_depth: 120 epochs, 8 x 4, SILog 0.5, fp32."""
+    for network in SIZES[:3]:
+        job = built(f"metric:{name}", network=network)
+        assert (job.steps, job.batch_size) == (round(120 * images / 32), 32)
+        assert job.lr(0, job.steps) == {"encoder": 5e-6, "head": 5e-5}
+        assert job.objective.args[0].args == (network,)
+        assert job.objective.args[0].keywords["max_depth"] == depth
+        assert job.objective.args[0].keywords["encoder"] == f"models/depth_anything_v2_{network}"
+        (term,) = job.objective.args[1]
+        assert (term.weight, term.loss.keywords) == (1, {"variance_focus": 0.5})
+        assert job.precision == "fp32"
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_real_sizes_have_the_published_parameters(name: str, size: str):
+    """Without their weights, which nobody loads here."""
+    if (name, size) == ("teacher", "vitb"):
+        pytest.skip("no paper has that teacher")
+    published = {"vits": 24_785_089, "vitb": 97_470_785, "vitl": 335_315_649}
+    with counting.shadows():
+        objective = networks.weightless(built(f"{name}:{size}").objective)()
+    assert (
+        sum(p.numel() for p in objective.student.parameters())
+        == {
+            **published,
+            "vitg": 1_258_132_225,
+        }[size]
+    )
+
+
+@pytest.mark.parametrize("size", SIZES[:3])
+def test_real_sizes_of_v1_read_the_last_four_blocks(size: str):
+    with counting.shadows():
+        objective = networks.weightless(built(f"student:v1_{size}").objective)()
+        metric = networks.weightless(built("metric:indoor", network=size).objective)()
+    depth = objective.student.network.config.backbone_config.num_hidden_layers
+    assert objective.student.network.config.backbone_config.out_indices == [
+        *range(depth - 3, depth + 1)
+    ]
+    assert metric.student.network.config.max_depth == 20
+
+
+def test_sets_that_nobody_knows_are_named():
+    with pytest.raises(ValueError, match="sets='hypersim kitty'; choose some of hypersim"):
+        built("teacher:vitg", sets="hypersim kitty").batches(batch_size=1, seed=0)
+
+
+@pytest.mark.parametrize("name", ["student:vits", "teacher:vits"])
+def test_from_scratch_there_is_nothing_to_align_with(name: str):
+    with pytest.raises(ValueError, match=r"feature alignment needs dinov2.*feature=0"):
+        built(name, dinov2="none", feature="1")
+    assert weights(built(name, dinov2="none", feature="0")) == {"affine": 1, "gradient": 2}
+
+
 @pytest.mark.parametrize("word", ["none", "false"])
+@pytest.mark.parametrize("name", ["student:vitl", "student:v1_vits"])
 def test_perturbations_can_be_switched_off(name: str, word: str):
-    function = recipe.load(f"recipes.student:{name}")
-    on, _ = recipe.build(function, data=Path("d"), settings={})
-    off, _ = recipe.build(function, data=Path("d"), settings={"perturb": word})
-    assert isinstance(on, TrainJob)
-    assert isinstance(off, TrainJob)
-    assert isinstance(on.objective, partial)
-    assert isinstance(off.objective, partial)
+    on, off = built(name), built(name, perturb=word)
     assert on.objective.keywords["perturb"] is not None
     assert off.objective.keywords["perturb"] is None
-    assert isinstance(on.batches, partial)
-    assert isinstance(off.batches, partial)
-    assert on.batches.args[-1]
-    assert not off.batches.args[-1]
+    assert on.batches.args[-1].keywords["colour"] == Perturbation()
+    assert off.batches.args[-1].keywords["colour"] is None
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the tiny recipes read."""
+    root = tmp_path_factory.mktemp("disk")
+    test_hypersim.miniature(root / "hypersim")
+    test_virtual_kitti2.miniature(root / "virtual_kitti2")
+    tiny_teacher.write_photos(root / "photos", count=4)
+    tiny_teacher.job(root / "photos").run(root / "labels")
+    depth_anything("tiny_teacher").save_pretrained(root / "teacher")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "settings"),
+    [
+        ("teacher", "", {}),
+        ("student", "photos", {"labels": "labels"}),
+        ("metric", "hypersim", {}),
+        ("distill_any_depth", "photos", {"teacher": "teacher"}),
+    ],
+)
+def test_the_tiny_recipes_run(
+    name: str, data: str, settings: dict[str, str], disk: Path, tmp_path: Path
+):
+    text = {key: str(disk / place) for key, place in settings.items()} | {"log_every": "1"}
+    job, _ = recipe.build(recipe.load(f"recipes.{name}:tiny"), data=disk / data, settings=text)
+    job.run(tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").open()]
+    assert all(math.isfinite(row.get("loss", 0.0)) for row in rows)
+    assert (tmp_path / "out" / "summary.json").is_file()
+    assert (tmp_path / "out" / "model" / "config.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_depth_outside_a_range_is_not_valid(sample):
     assert 700 < made.valid.sum() < sample.valid.sum()
     assert torch.equal(made.target[made.valid], sample.target[made.valid])
     assert made.target[~made.valid].isnan().all()
-    with pytest.raises(ValueError, match=r"within: 3 to 2 m"):
-        transforms.within(sample, 3, 2)
+    with pytest.raises(ValueError, match=r"within: 3.0 to 2.0 m"):
+        transforms.within(sample, 3.0, 2.0)
     with pytest.raises(ValueError, match="scenes/room: its target is not in metres"):
-        transforms.within(replace(sample, space=Space.SCALE_INVARIANT_DEPTH), 0, 2)
+        transforms.within(replace(sample, space=Space.SCALE_INVARIANT_DEPTH), 0.0, 2.0)

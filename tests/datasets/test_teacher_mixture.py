@@ -34,7 +34,7 @@ def write_five(root: Path) -> set[str]:
 
 def test_an_epoch_has_each_image_once_and_all_of_them_teach(tmp_path):
     keys = write_five(tmp_path)
-    batch: Any = next(teacher._five_sets(tmp_path, batch_size=len(keys), seed=0))
+    batch: Any = next(teacher.vitg_five(tmp_path).batches(batch_size=len(keys), seed=0))
     assert sorted(batch["key"]) == sorted(keys)
     sets = Counter(key.split("/")[0] for key in batch["key"])
     assert sets == {"hypersim": 2, "virtual_kitti2": 2, "tartanair": 2, "irs": 3, "blended_mvs": 3}
