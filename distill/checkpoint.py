@@ -1,27 +1,30 @@
 """Everything a run needs to go on as if it had never stopped, one complete folder a checkpoint.
 
-A folder holds `model.safetensors`, `average.safetensors` (with a moving average), `optimizer.pt`,
-`random.pt` (one state a process) and `state.json` (step, samples, seconds, guards, the job).
+Every process writes its own part (`distill.parts`), so a folder holds `model-*.safetensors`,
+`average-*.safetensors` (with a moving average), `optimizer-*.safetensors` (`<parameter>.<moment>`),
+`random-*.pt` (generators) and `state.json` (step, samples, seconds, guards, the optimizer's groups,
+the job). Any number of processes goes on from it, with FSDP or without.
 """
 
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from distill import atomic
+from distill import atomic, launch, parts
+from distill.parts import Stored
 
-FORMAT = 1  # raised when a folder's meaning changes; older numbers stay readable
+FORMAT = 2  # raised when a folder's meaning changes; older numbers stay readable
 
 _FOLDER = re.compile(r"step-(\d{9})")
 
@@ -37,8 +40,10 @@ class State:
         job: its description (`job.describe`), to be compared on resume.
         model: the objective's weights that are trained or exported.
         average: the moving average's weights, if there is one.
-        optimizer: its `state_dict`.
-        random: each process's generators (`random_state`).
+        optimizer: its moments, each by `<parameter>.<moment>`; in format 1 a number may stand for
+            the parameter, its place in the groups.
+        groups: the optimizer's parameter groups without their parameters.
+        random: generators (`random_state`), when saved those of this process, else of each.
         guards: what they remember (`limits.Limits`), none of it in the first checkpoints.
     """
 
@@ -46,32 +51,68 @@ class State:
     samples: int
     seconds: float
     job: Any
-    model: dict[str, Tensor]
-    average: dict[str, Tensor] | None
-    optimizer: dict[str, Any]
+    model: Mapping[str, Tensor]
+    average: Mapping[str, Tensor] | None
+    optimizer: Mapping[str, Tensor]
+    groups: Sequence[Mapping[str, Any]]
     random: list[dict[str, Any]]
     guards: dict[str, Any] = field(default_factory=dict)
 
 
 def save(folder: Path, state: State, *, keep: int) -> Path:
-    """Write `state` below `folder`, complete or not at all; keep the last `keep` checkpoints."""
+    """Write `state` below `folder`, complete or not at all; keep the last `keep` checkpoints.
+
+    Every process calls this with what it holds, and finds the checkpoint there when it returns.
+
+    Raises:
+        OSError: one of them could not write.
+    """
     path = folder / f"step-{state.step:09d}"
-    with atomic.replacing_folder(path) as temporary:
-        save_file(_plain(state.model), temporary / "model.safetensors")
-        if state.average is not None:
-            save_file(_plain(state.average), temporary / "average.safetensors")
-        torch.save(state.optimizer, temporary / "optimizer.pt")
-        torch.save(state.random, temporary / "random.pt")
-        numbers = {"step": state.step, "samples": state.samples, "seconds": state.seconds}
-        more = {"guards": state.guards, "job": state.job}
-        text = json.dumps({"format": FORMAT, **numbers, **more}, indent=2)
-        (temporary / "state.json").write_text(text + "\n")
-    for old in _folders(folder)[:-keep]:
-        # renamed first: a folder that is half removed must not look like a checkpoint
-        doomed = old.with_name(f".{old.name}.tmp-{os.getpid()}")
-        old.rename(doomed)
-        shutil.rmtree(doomed)
+    with _filled_by_all(path) as temporary:
+        _write(temporary, state)
+    if launch.place()[0] == 0:
+        for old in _folders(folder)[:-keep]:
+            # renamed first: a folder that is half removed must not look like a checkpoint
+            doomed = old.with_name(f".{old.name}.tmp-{os.getpid()}")
+            old.rename(doomed)
+            shutil.rmtree(doomed)
+    launch.told(None)
     return path
+
+
+@contextlib.contextmanager
+def _filled_by_all(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to every process; it becomes `path` once each has written."""
+    with contextlib.ExitStack() as stack:
+        first = launch.place()[0] == 0
+        made = stack.enter_context(atomic.replacing_folder(path)) if first else None
+        failure = None
+        try:
+            yield launch.told(made)[0]
+        except Exception as error:  # noqa: BLE001 - the others wait to hear of it
+            failure = error
+        said = launch.told(failure and f"{type(failure).__name__}: {failure}")
+        if failure:
+            raise failure
+        for number, text in enumerate(said):
+            if text:
+                raise OSError(f"{path}: process {number} could not write its part: {text}")
+
+
+def _write(folder: Path, state: State) -> None:
+    number, count = launch.place()
+    of_all = {"model": state.model, "average": state.average, "optimizer": state.optimizer}
+    for kind, tensors in of_all.items():
+        if tensors is not None:
+            parts.write(folder, kind, tensors, part=number, of=count)
+    generators = folder / parts.file_name("random", number, count, "pt")
+    torch.save(state.random, generators)
+    atomic.fsync(generators)
+    if number == 0:
+        numbers = {"step": state.step, "samples": state.samples, "seconds": state.seconds}
+        rest = {"guards": state.guards, "groups": state.groups, "job": state.job}
+        text = json.dumps({"format": FORMAT, **numbers, **rest}, indent=2)
+        (folder / "state.json").write_text(text + "\n")
 
 
 def latest(folder: Path) -> Path | None:
@@ -80,28 +121,55 @@ def latest(folder: Path) -> Path | None:
 
 
 def load(path: Path) -> State:
-    """Read the checkpoint at `path`. Nothing in it is executed.
+    """Open the checkpoint at `path`; tensors are read when they are used. Nothing is executed.
 
     Raises:
-        ValueError: it was written by a later version.
+        ValueError: it was written by a later version, or a part is missing.
     """
     numbers = json.loads((path / "state.json").read_text())
     if numbers["format"] > FORMAT:
         raise ValueError(
             f"{path}: format {numbers['format']}, this version reads up to {FORMAT}; update distill"
         )
-    average = path / "average.safetensors"
+    files = {kind: sorted(path.glob(f"{kind}*.safetensors")) for kind in ("model", "average")}
+    if numbers["format"] == 1:
+        optimizer, groups = _first_format(path / "optimizer.pt")
+    else:
+        optimizer = Stored(sorted(path.glob("optimizer-*.safetensors")))
+        groups = [{k: _tuple(v) for k, v in group.items()} for group in numbers["groups"]]
     return State(
         step=numbers["step"],
         samples=numbers["samples"],
         seconds=numbers["seconds"],
         job=numbers["job"],
-        model=load_file(path / "model.safetensors"),
-        average=load_file(average) if average.is_file() else None,
-        optimizer=torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
-        random=torch.load(path / "random.pt", map_location="cpu", weights_only=True),
+        model=Stored(files["model"]),
+        average=Stored(files["average"]) if files["average"] else None,
+        optimizer=optimizer,
+        groups=groups,
+        random=[s for file in sorted(path.glob("random*.pt")) for s in _unpickled(file)],
         guards=numbers.get("guards", {}),
     )
+
+
+def _first_format(path: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Moments and groups of what an optimizer's `state_dict` was saved as."""
+    saved = _unpickled(path)
+    moments = {
+        f"{owner}.{name}": tensor
+        for owner, entry in saved["state"].items()
+        for name, tensor in entry.items()
+    }
+    groups = [{k: v for k, v in g.items() if k != "params"} for g in saved["param_groups"]]
+    return moments, groups
+
+
+def _unpickled(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _tuple(value: Any) -> Any:
+    """JSON knows lists alone, optimizers take tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def check_same_job(saved: Any, now: Any, *, free: Collection[str]) -> None:
@@ -153,11 +221,6 @@ def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _FOLDER.fullmatch(path.name))
-
-
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors wants them: on the host, each with memory of its own."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _plain_json(value: Any) -> Any:

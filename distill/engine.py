@@ -11,31 +11,16 @@ from typing import Any, cast
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    DistributedType,
-    FullyShardedDataParallelPlugin,
-    InitProcessGroupKwargs,
-    gather_object,
-)
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 
-from distill import atomic, checkpoint, launch, optim
+from distill import atomic, checkpoint, launch, optim, parts, sharding
 from distill.limits import Limits
 from distill.loading import on_device
 from distill.types import Batch
 from distill.watch import Watch
 
-_COMPLETE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _FROZEN = "frozen."  # an objective's helpers are neither trained nor saved
 
 
@@ -50,16 +35,16 @@ def accelerator(precision: str) -> Accelerator:
     told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
     if on_cpu := told or not torch.cuda.is_available():
         launch.meet_over_gloo()
-    made = Accelerator(
-        mixed_precision="bf16" if precision == "bf16" else "no",
-        cpu=on_cpu,
-        kwargs_handlers=[
-            # else DDP adds up in another order after a start's first update (three processes on)
-            DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True),
-            InitProcessGroupKwargs(timeout=launch.patience()),
-        ],
-        fsdp_plugin=sharding() if os.environ.get("ACCELERATE_USE_FSDP") == "true" else None,
-    )
+    with sharding.unknown_to_accelerate():
+        made = Accelerator(
+            mixed_precision="bf16" if precision == "bf16" else "no",
+            cpu=on_cpu,
+            kwargs_handlers=[
+                # else DDP adds up in another order after a start's first update (from 3 processes)
+                DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True),
+                InitProcessGroupKwargs(timeout=launch.patience()),
+            ],
+        )
     if (launched := int(os.environ.get("WORLD_SIZE", "1"))) != made.num_processes:
         raise ValueError(
             f"{launched} processes were launched but Accelerate sees {made.num_processes}; "
@@ -68,25 +53,15 @@ def accelerator(precision: str) -> Accelerator:
     return made
 
 
-def sharding() -> FullyShardedDataParallelPlugin:
-    """FSDP2 as the launch file describes it, with weights and inputs in float32.
-
-    Arithmetic is in bf16 by autocast, as on one device. Accelerate's own choice casts targets and
-    the last convolution to bf16 too, whose steps gradient matching would see.
-    """
-    return FullyShardedDataParallelPlugin(
-        fsdp_version=2, mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False)
-    )
-
-
 class Engine:
     """An objective with its optimizer, spread over the processes, between two updates.
 
-    Under FSDP weights and moments lie in pieces on all processes. What is saved, validated and
-    exported is then put together first, the student in a copy of its own.
+    Each process has all of both (DDP), or where the launcher asks for FSDP a piece
+    (`distill.sharding`). Arithmetic is in bf16 by autocast in either case.
 
     Attributes:
-        objective: as Accelerate wrapped it; call this one.
+        objective: spread over the processes; call this one.
+        optimizer: of its parameters.
         step: updates done.
         watch: the guards; its veto holds the optimizer.
     """
@@ -103,24 +78,26 @@ class Engine:
         """Build the optimizer and spread both over the processes.
 
         Raises:
-            ValueError: `ema` or Muon under FSDP.
+            ValueError: Muon under FSDP, or FSDP is asked for in a way that is not supported.
         """
-        self._accelerator, self._bare = accelerator, cast(Any, objective)
-        in_pieces = accelerator.distributed_type is DistributedType.FSDP
-        if in_pieces and ema is not None:
-            raise ValueError(
-                "a moving average (ema) does not work with FSDP yet; leave one of them"
-            )
-        self._whole = copy.deepcopy(self._bare.student) if in_pieces else None
-        if in_pieces:  # FSDP cuts rows of memory; channels_last ones are refused
-            for parameter in self._bare.parameters():
-                parameter.data = parameter.data.contiguous()
+        self._accelerator, self._bare = accelerator, cast(Any, objective.train())
+        self._shown = _hollow(self._bare.student)
+        self._hollow = dict(self._shown.state_dict())
+        self._in_pieces = sharding.asked()
+        if self._in_pieces:
+            sharding.shard(objective, accelerator.device, whole=_FROZEN)
+            if accelerator.native_amp:
+                autocast = torch.autocast(accelerator.device.type, torch.bfloat16)
+                objective.forward = autocast(objective.forward)
         made = optimizer(self._bare.parameter_groups())
-        if in_pieces and isinstance(made, optim.Muon):
+        if self._in_pieces and isinstance(made, optim.Muon):
             raise ValueError("Muon needs whole matrices, FSDP cuts them; use optim.adamw")
-        self.objective, self.optimizer = accelerator.prepare(objective.train(), made)
+        self.objective, self.optimizer = cast(Any, objective), made
+        if not self._in_pieces:
+            self.objective, self.optimizer = accelerator.prepare(objective, made)
         self._bare_optimizer = made
-        self._trained = [p for group in made.param_groups for p in group["params"]]
+        names = {parameter: name for name, parameter in self._bare.named_parameters()}
+        self._trained = {names[p]: p for group in made.param_groups for p in group["params"]}
         self.watch = Watch(accelerator.device, limits)
         optim.veto(made, self.watch.veto)
         self._average = optim.Average(self._bare.student, ema) if ema is not None else None
@@ -130,13 +107,6 @@ class Engine:
     def seconds(self) -> float:
         """Of work so far, over all starts."""
         return self._earlier + time.perf_counter() - self._began
-
-    @property
-    def student(self) -> Any:
-        """What is validated and exported: the moving average where there is one."""
-        if self._average:
-            return self._average.module
-        return self._bare.student if self._whole is None else self._whole
 
     def place(self, batch: Batch) -> Batch:
         """`batch` with its maps on the device; which samples are labelled stays with the host."""
@@ -158,9 +128,15 @@ class Engine:
         total = cast(Tensor, self._accelerator.reduce(own.detach().float().sum(0), "sum"))
         return dict(zip(names, total.unbind(), strict=True))
 
-    def synchronised(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def synchronised(self, *, last: bool) -> Iterator[None]:
         """Within it a backward pass exchanges gradients only for the `last` batch of an update."""
-        return contextlib.nullcontext() if last else self._accelerator.no_sync(self.objective)
+        if self._in_pieces:
+            self.objective.set_requires_gradient_sync(last)
+            yield
+            return
+        with contextlib.nullcontext() if last else self._accelerator.no_sync(self.objective):
+            yield
 
     def backward(self, share: Tensor) -> None:
         """Add the gradient of this batch's share of the update's mean.
@@ -171,11 +147,10 @@ class Engine:
 
     def clip(self, max_norm: float | None) -> Tensor:
         """Shorten the gradient to `max_norm`; its norm before, which is only measured for None."""
-        if max_norm is None:
-            gradients = [p.grad for p in self._trained if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)
-        else:
-            norm = cast(Tensor, self._accelerator.clip_grad_norm_(self._trained, max_norm))
+        trained = self._trained.values()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        if max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def apply(self) -> None:
@@ -190,43 +165,40 @@ class Engine:
     def looking(self) -> Iterator[Any]:
         """Yield the student to be looked at; training goes on as if nobody had looked.
 
-        Every process enters; the first may look. A student put together from pieces is on the
-        device only meanwhile.
+        What is looked at is the moving average where there is one. Every process enters and may
+        look: weights in pieces are put together on each of them, meanwhile, so that images can be
+        shared out whatever their number and size.
         """
-        self._put_together()
-        if self._whole is not None and self._accelerator.is_main_process:
-            self._whole.to(self._accelerator.device)
-        state, student = checkpoint.random_state(), self.student
-        training = student.training
-        student.eval()
+        state = checkpoint.random_state()
+        weights = self._average.weights if self._average else self._bare.student.state_dict()
+        like = self._hollow
+        whole = {name: sharding.put_together(w, like[name]) for name, w in weights.items()}
+        self._shown.load_state_dict(whole, assign=True)
         try:
             with torch.no_grad():
-                yield student
+                yield self._shown.to(self._accelerator.device)
         finally:
-            student.train(training)
-            if self._whole is not None:
-                self._whole.to("cpu")
+            self._shown.load_state_dict(self._hollow, assign=True)
             checkpoint.set_random_state(state)
 
     def save(self, folder: Path, *, samples: int, job: Any, keep: int) -> None:
-        """Write a checkpoint; every process calls this."""
-        random = gather_object([checkpoint.random_state()])
-        model, optimizer = self._model_state(), self._optimizer_state()
-        if self._accelerator.is_main_process:
-            state = checkpoint.State(
-                step=self.step,
-                samples=samples,
-                seconds=self.seconds,
-                job=job,
-                model=model,
-                average=self._average.module.state_dict() if self._average else None,
-                optimizer=optimizer,
-                random=random,
-                guards=self.watch.limits.state(),
-            )
-            checkpoint.save(folder, state, keep=keep)
-        self._accelerator.wait_for_everyone()
+        """Write a checkpoint; every process calls this and writes what it alone has."""
+        groups = self._bare_optimizer.param_groups
+        state = checkpoint.State(
+            step=self.step,
+            samples=samples,
+            seconds=self.seconds,
+            job=job,
+            model=self._weights(),
+            average=self._average.weights if self._average else None,
+            optimizer=self._moments(),
+            groups=[{k: v for k, v in group.items() if k != "params"} for group in groups],
+            random=[checkpoint.random_state()],
+            guards=self.watch.limits.state(),
+        )
+        checkpoint.save(folder, state, keep=keep)
 
+    @torch.no_grad()
     def restore(self, state: checkpoint.State) -> None:
         """Go on where `state` was saved.
 
@@ -235,24 +207,37 @@ class Engine:
         Raises:
             ValueError: the weights do not fit the objective.
         """
-        names = {name for name in self._bare.state_dict() if not name.startswith(_FROZEN)}
-        if set(state.model) != names or (state.average is None) != (self._average is None):
-            raise ValueError("the checkpoint's weights are of another model; choose another --out")
-        if self._whole is None:
-            self._bare.load_state_dict(state.model, strict=False)
-            self._bare_optimizer.load_state_dict(state.optimizer)
-        else:
-            partly = StateDictOptions(full_state_dict=True, strict=False)
-            set_model_state_dict(self._bare, dict(state.model), options=partly)
-            set_optimizer_state_dict(
-                self._bare, self._bare_optimizer, state.optimizer, options=_COMPLETE
-            )
-        if self._average and state.average is not None:
-            self._average.module.load_state_dict(state.average)
+        averages = self._average.weights if self._average else None
+        for mine, saved in ((self._weights(), state.model), (averages, state.average)):
+            if (mine and mine.keys()) != (saved and saved.keys()):
+                raise ValueError(
+                    "the checkpoint's weights are of another model; choose another --out"
+                )
+            for name in mine or ():
+                parts.fill(cast(Any, mine)[name], cast(Any, saved), name)
+        self._restore_moments(state.optimizer)
+        for group, saved in zip(self._bare_optimizer.param_groups, state.groups, strict=True):
+            group.update(saved)
         self.watch.limits.restore(state.guards)
         self.step, self._earlier = state.step, state.seconds
         if (rank := self._accelerator.process_index) < len(state.random):
             checkpoint.set_random_state(state.random[rank])
+
+    def _restore_moments(self, saved: Mapping[str, Tensor]) -> None:
+        numbered = {str(i): p for i, p in enumerate(self._trained.values())}
+        by_owner = self._trained | numbered
+        for key in saved:
+            owner, moment = key.rsplit(".", 1)
+            if owner not in by_owner:
+                raise ValueError(
+                    f"the checkpoint's optimizer trained {owner}, this one does not; choose "
+                    "another --out"
+                )
+            like = by_owner[owner]
+            count = moment == "step"  # the one number among the moments
+            mine = torch.zeros((), device=like.device) if count else torch.zeros_like(like)
+            parts.fill(mine, saved, key)
+            self._bare_optimizer.state[like][moment] = mine
 
     def wait(self) -> None:
         """Until every process is here."""
@@ -260,34 +245,32 @@ class Engine:
 
     def export(self, path: Path) -> None:
         """Write the student as a folder that plain transformers loads; every process calls this."""
-        self._put_together()
-        if not self._accelerator.is_main_process:
-            return
-        with atomic.replacing_folder(path) as temporary:
-            self.student.save_pretrained(temporary)
+        with self.looking() as student:
+            if self._accelerator.is_main_process:
+                with atomic.replacing_folder(path) as temporary:
+                    student.save_pretrained(temporary)
 
-    def _model_state(self) -> dict[str, Tensor]:
-        """What is saved of the objective; under FSDP put together on the first process alone."""
-        state: dict[str, Any] = (
-            self._bare.state_dict()
-            if self._whole is None
-            else get_model_state_dict(self._bare, options=_COMPLETE)
-        )
+    def _weights(self) -> dict[str, Tensor]:
+        """What is saved of the objective."""
+        state: dict[str, Tensor] = self._bare.state_dict()
         return {name: value for name, value in state.items() if not name.startswith(_FROZEN)}
 
-    def _optimizer_state(self) -> dict[str, Any]:
-        if self._whole is None:
-            return self._bare_optimizer.state_dict()
-        return get_optimizer_state_dict(self._bare, self._bare_optimizer, options=_COMPLETE)
+    def _moments(self) -> dict[str, Tensor]:
+        state = self._bare_optimizer.state
+        return {
+            f"{name}.{moment}": value
+            for name, parameter in self._trained.items()
+            for moment, value in state.get(parameter, {}).items()
+        }
 
-    def _put_together(self) -> None:
-        """Under FSDP bring the copy of the student up to date, on the first process."""
-        if self._whole is None:
-            return
-        state, prefix = self._model_state(), "student."
-        if self._accelerator.is_main_process:
-            own = {name[len(prefix) :]: state[name] for name in state if name.startswith(prefix)}
-            self._whole.load_state_dict(own)
+
+def _hollow(student: nn.Module) -> Any:
+    """A copy of the student, to be looked at, whose parameters have no memory yet."""
+    empty = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
+        for p in student.parameters()
+    }
+    return copy.deepcopy(student, empty).eval()
 
 
 def checkpoint_activations(student: Any) -> None:
@@ -302,6 +285,3 @@ def checkpoint_activations(student: Any) -> None:
     network.activation_checkpointing_enable(
         activation_checkpointing_kwargs={"use_reentrant": False}
     )
-    for module in network.modules():
-        if hasattr(module, "set_grad_checkpointing"):  # an encoder of timm has a switch of its own
-            module.set_grad_checkpointing(True)

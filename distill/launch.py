@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed
 from torch.distributed.distributed_c10d import PrefixStore
@@ -25,7 +26,7 @@ def patience() -> timedelta:
     """How long a process waits for the others before it takes them for lost: 1800 seconds.
 
     The environment variable `DISTILL_TIMEOUT` changes it. It holds for gloo and NCCL and must be
-    longer than what the first process does alone: a validation, a checkpoint, an export.
+    longer than what the first process does alone, which is to export the student.
 
     Raises:
         ValueError: the variable is not a positive number of seconds.
@@ -76,6 +77,22 @@ def meet_over_gloo() -> None:
     torch.distributed.init_process_group(
         "gloo", store=store, rank=rank, world_size=size, timeout=patience()
     )
+
+
+def place() -> tuple[int, int]:
+    """The number of this process and how many there are; (0, 1) where it is alone."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def told(news: Any) -> list[Any]:
+    """What each process has to say, in their order; all of them call this, and wait for all."""
+    _, count = place()
+    heard = [news] * count
+    if count > 1:
+        torch.distributed.all_gather_object(heard, news)
+    return heard
 
 
 def die_with_launcher() -> None:

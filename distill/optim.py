@@ -1,11 +1,11 @@
 """AdamW and Muon over named groups, rates as functions of the step, the average of weights."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 def adamw(
@@ -179,18 +179,29 @@ class Average:
     """An exponential moving average of a module's weights, in float32.
 
     The decay rises as (1 + n) / (10 + n) up to its bound, so that the first steps' random weights
-    are forgotten early. Buffers are copied.
+    are forgotten early. Buffers are copied. Of weights in pieces each process averages its own.
+
+    Attributes:
+        weights: by their names in the module's `state_dict`.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        self.weights = {name: w.detach().clone() for name, w in module.state_dict().items()}
         self.decay = decay
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int, veto: Tensor) -> None:
         """Move towards `module` after update number `step`; not at all where `veto` is 1."""
         rate = (1 - min(self.decay, (1 + step) / (10 + step))) * (1 - veto)
-        for mine, new in zip(self.module.parameters(), module.parameters(), strict=True):
-            mine.add_((new - mine) * rate)
-        for mine, theirs in zip(self.module.buffers(), module.buffers(), strict=True):
-            mine.copy_(theirs)
+        learned = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+        for name, theirs in module.state_dict().items():
+            mine, new = _own(self.weights[name]), _own(theirs)
+            if name in learned:
+                mine.add_((new - mine) * rate)
+            else:
+                mine.copy_(new)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """What this process holds of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

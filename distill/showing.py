@@ -46,14 +46,17 @@ def show(
     validation: Callable[[Any], Mapping[str, float]] | None,
     pictures: Batch | None,
 ) -> None:
-    """Numbers and pictures of the student as it is; on the first process, the others wait.
+    """Numbers and pictures of the student as it is.
+
+    Every process calls `validation`, which may share its images out among them; what the first
+    gets is recorded, and the first one makes the pictures.
 
     Raises:
         GuardStop: the output has died.
     """
     with engine.looking() as student:
+        numbers = validation(student) if validation else {}
         if pictures is not None:
-            numbers = validation(student) if validation else {}
             tracker.row(engine.step, {f"val/{k}": float(v) for k, v in numbers.items()})
             batch = engine.place(pictures)
             pred = student(batch["image"])

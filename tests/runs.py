@@ -3,13 +3,12 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from distill import checkpoint
 from distill.tracking import read_rows
@@ -32,7 +31,7 @@ def weights(out: Path) -> dict[str, str]:
     last = checkpoint.latest(out / "checkpoints")
     assert last is not None
     files = [out / "model" / "model.safetensors", *sorted(last.glob("*.safetensors"))]
-    return {path.name: sha256(path) for path in files} | {"optimizer": _optimizer(last)}
+    return {path.name: sha256(path) for path in files}
 
 
 def state(out: Path) -> dict[str, str]:
@@ -54,7 +53,7 @@ def _hashed(value: Any) -> str:
 
 def _told(value: Any) -> Iterator[str]:
     """Everything in it, in order; tensors by every bit."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         for key in sorted(value, key=str):
             yield f"{key}:"
             yield from _told(value[key])
@@ -69,12 +68,6 @@ def _told(value: Any) -> Iterator[str]:
         yield f"{value!r};"
 
 
-def _optimizer(path: Path) -> str:
-    state = checkpoint.load(path).optimizer["state"]
-    moments = [entry[name].numpy().tobytes() for entry in state.values() for name in sorted(entry)]
-    return hashlib.sha256(b"".join(moments)).hexdigest()
-
-
 def rows(out: Path) -> list[dict[str, float]]:
     """Metrics without what depends on the clock."""
     clock = {"images_per_s", "wait_s", "seconds"}
@@ -85,7 +78,7 @@ def rows(out: Path) -> list[dict[str, float]]:
 
 
 def trained(folder: Path, step: int) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoints" / f"step-{step:09d}" / "model.safetensors")
+    return dict(checkpoint.load(folder / "checkpoints" / f"step-{step:09d}").model)
 
 
 def wait_for_rows(out: Path, *, more: int) -> None:

@@ -1,22 +1,19 @@
 """One process of a run: its share of an update, and weights that lie in pieces."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import Tensor, distributed
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from training import Student, planes, supervised
 
 from distill import checkpoint
-from distill.engine import Engine, accelerator, checkpoint_activations, sharding
+from distill.engine import Engine, accelerator, checkpoint_activations
 from distill.models.depth_anything import depth_anything
 from distill.objectives.supervised import Supervised
 from distill.objectives.terms import Term
@@ -61,12 +58,19 @@ def saved(of: Engine, folder: Path) -> checkpoint.State:
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path):
-    state = saved(engine(), tmp_path)
+    made = engine()
+    update(made)
+    state = saved(made, tmp_path)
     with pytest.raises(ValueError, match="weights are of another model"):
         engine(ema=0.9).restore(state)
-    del state.model["student.head.weight"]
+    fewer = {name: value for name, value in state.model.items() if "head" not in name}
     with pytest.raises(ValueError, match="weights are of another model"):
-        engine().restore(state)
+        engine().restore(replace(state, model=fewer))
+    with pytest.raises(ValueError, match=r"encoder.weight is stored as \[8, .*\[12, "):
+        engine(width=12).restore(state)
+    moments = {"student.neck.exp_avg": torch.zeros(3)}
+    with pytest.raises(ValueError, match=r"optimizer trained student\.neck, this one does not"):
+        engine().restore(replace(state, optimizer=moments))
 
 
 def test_looking_leaves_mode_and_generators_alone():
@@ -76,7 +80,7 @@ def test_looking_leaves_mode_and_generators_alone():
         assert not student.training
         assert not torch.is_grad_enabled()
         torch.rand(3)
-    assert student.training
+    assert made.objective.student.training
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -85,51 +89,31 @@ def test_activations_cannot_be_checkpointed_everywhere():
         checkpoint_activations(Student())
 
 
-class InPieces(Accelerator):
-    """Accelerate's FSDP2 on a CPU, where it would wrap in DDP without a word.
-
-    Shards, casts and exchanges the optimizer's parameters as `Accelerator.prepare` does; the rest
-    is Accelerate's.
-    """
-
-    @property
-    def distributed_type(self) -> DistributedType:
-        return DistributedType.FSDP
-
-    def prepare(self, *args: Any, device_placement: Any = None) -> tuple[Any, Any]:
-        objective, optimizer = args
-        names = {parameter: name for name, parameter in objective.named_parameters()}
-        plugin = sharding()
-        plugin.set_mixed_precision(self.mixed_precision if self.native_amp else "fp32")
-        policy = plugin.mixed_precision_policy
-        assert isinstance(policy, MixedPrecisionPolicy)
-        fully_shard(objective, mesh=init_device_mesh("cpu", (1,)), mp_policy=policy)
-        if self.native_amp:
-            objective.forward = torch.autocast("cpu", torch.bfloat16)(objective.forward)
-        pieces = dict(objective.named_parameters())
-        for group in optimizer.param_groups:
-            group["params"] = [pieces[names[parameter]] for parameter in group["params"]]
-        return objective, optimizer
-
-
 @pytest.fixture
-def gloo(tmp_path: Path) -> Iterator[None]:
+def gloo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A process that is alone in its group."""
     distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
     )
-    yield
+    yield monkeypatch
     distributed.destroy_process_group()
 
 
-@pytest.mark.usefixtures("gloo")
-def test_in_pieces_it_trains_saves_resumes_and_exports_the_same(tmp_path: Path):
-    whole, pieces = engine(), engine(InPieces(cpu=True))
+def in_pieces(gloo: pytest.MonkeyPatch, **fields: Any) -> Engine:
+    """An engine that was launched with FSDP."""
+    with gloo.context() as launched:
+        launched.setenv("ACCELERATE_USE_FSDP", "true")
+        return engine(**fields)
+
+
+def test_in_pieces_it_trains_saves_resumes_and_exports_the_same(tmp_path: Path, gloo: Any):
+    whole, pieces = engine(ema=0.5), in_pieces(gloo, ema=0.5)
     assert all(isinstance(p, DTensor) for p in pieces.objective.parameters())
     for _ in range(3):
         assert update(pieces) == pytest.approx(update(whole), rel=1e-5)
     torch.testing.assert_close(weights(pieces), weights(whole))
 
-    resumed = engine(InPieces(cpu=True))
+    resumed = in_pieces(gloo, ema=0.5)
     resumed.restore(saved(pieces, tmp_path))
     assert resumed.step == 3
     for made in (resumed, pieces, whole):
@@ -144,8 +128,7 @@ def test_in_pieces_it_trains_saves_resumes_and_exports_the_same(tmp_path: Path):
     torch.testing.assert_close(weights(resumed), before, rtol=0, atol=0)
 
 
-@pytest.mark.usefixtures("gloo")
-def test_depth_anything_trains_in_pieces_and_bf16_as_whole():
+def test_depth_anything_trains_in_pieces_and_bf16_as_whole(gloo: Any):
     draw = torch.Generator().manual_seed(0)
     batch: Batch = {
         "key": ["a", "b"],
@@ -155,11 +138,12 @@ def test_depth_anything_trains_in_pieces_and_bf16_as_whole():
         "space": [Space.AFFINE_DISPARITY] * 2,
     }
     norms = []
-    for made in (accelerator("bf16"), InPieces(cpu=True, mixed_precision="bf16")):
+    for fsdp in ("false", "true"):
+        gloo.setenv("ACCELERATE_USE_FSDP", fsdp)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # noqa: TID251 - the fork ends with the block
             objective = Supervised(partial(depth_anything, "tiny"), [Term("l1", 1.0, mean_error)])
-        built = Engine(made, objective, adamw, ema=None)
+        built = Engine(accelerator("bf16"), objective, adamw, ema=None)
         seen = built.objective(batch)
         built.backward(seen["loss"])
         norms.append(torch.stack([seen["loss"].detach(), built.clip(None)]))
@@ -171,14 +155,7 @@ def mean_error(pred: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, (pred - target).abs(), 0).flatten(1).mean(1)
 
 
-@pytest.mark.usefixtures("gloo")
-def test_an_average_in_pieces_is_refused():
-    with pytest.raises(ValueError, match="does not work with FSDP yet"):
-        engine(InPieces(cpu=True), ema=0.9)
-
-
-@pytest.mark.usefixtures("gloo")
-def test_muon_in_pieces_is_refused():
+def test_muon_in_pieces_is_refused(gloo: Any):
     layer = torch.nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"Muon needs whole matrices.* use optim\.adamw"):
-        engine(InPieces(cpu=True), optimizer=lambda _: Muon({"head": [*layer.parameters()]}))
+        in_pieces(gloo, optimizer=lambda _: Muon({"head": [*layer.parameters()]}))

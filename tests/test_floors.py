@@ -10,11 +10,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("distill", "pseudo_labels", "recipes", "benchmarks")
 WORDS = (
     *("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job", "launch"),
-    *("licences", "lineage", "limits"),
+    *("licences", "lineage", "limits", "parts"),
 )
 PARTS = (
     *("datasets", "models", "losses", "transforms", "perturb", "labels"),
     *("loading", "mixture", "colour", "worlds", "optim", "checkpoint", "tracking", "watch"),
+    "sharding",
 )
 FLOORS = {
     **dict.fromkeys((f"distill.{name}" for name in WORDS), 0),

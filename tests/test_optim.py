@@ -171,14 +171,14 @@ def test_average_by_hand():
     module.register_buffer("count", torch.zeros(()))
     nn.init.zeros_(module.weight)
     average, free = Average(module, 0.9), torch.zeros(())
-    own: Any = average.module
+    own = average.weights
     nn.init.ones_(module.weight)
     module.count.fill_(3.0)
     average.update(module, 0, free)  # decay (1 + 0) / (10 + 0)
-    assert own.weight.item() == pytest.approx(0.9)
+    assert own["weight"].item() == pytest.approx(0.9)
     average.update(module, 0, torch.ones(()))
-    assert own.weight.item() == pytest.approx(0.9), "a vetoed update moved it"
+    assert own["weight"].item() == pytest.approx(0.9), "a vetoed update moved it"
     average.update(module, 10**6, free)
-    assert own.weight.item() == pytest.approx(0.91)
-    assert own.count == 3
-    assert not any(p.requires_grad for p in own.parameters())
+    assert own["weight"].item() == pytest.approx(0.91)
+    assert own["count"] == 3
+    assert not any(p.requires_grad for p in own.values())

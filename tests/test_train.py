@@ -45,7 +45,8 @@ def test_it_learns_and_leaves_everything_behind(tmp_path: Path):
     assert summary["last"]["loss"] == losses[-1]
     # the average is what is exported
     exported = load_file(tmp_path / "model" / "model.safetensors")
-    average = load_file(tmp_path / "checkpoints" / "step-000000060" / "average.safetensors")
+    average = checkpoint.load(tmp_path / "checkpoints" / "step-000000060").average
+    assert average is not None
     assert all(torch.equal(exported[name], average[name]) for name in exported)
     assert not torch.equal(exported["head.weight"], trained(tmp_path, 60)["student.head.weight"])
 
@@ -155,8 +156,9 @@ def test_nothing_after_a_bad_update_reaches_the_weights(tmp_path: Path, monkeypa
     monkeypatch.setattr("distill.train._finish", lambda job_, run: seen.update(run=run))
     job(data={"broken": 13}, checkpoint_every=99, validate_every=99, pictures=fixed).run(tmp_path)
     assert seen["veto"] == 1.0
-    for module in (seen["run"].engine.student, seen["run"].engine.objective):
-        assert all(torch.isfinite(p).all() for p in module.parameters())
+    with seen["run"].engine.looking() as average:
+        for module in (average, seen["run"].engine.objective):
+            assert all(torch.isfinite(p).all() for p in module.parameters())
 
 
 def test_a_dead_output_stops_the_run(tmp_path: Path):

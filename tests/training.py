@@ -194,12 +194,19 @@ def run(out: Path, log: Path, environment: dict[str, str], resume: bool, fields:
     job(**fields).run(out, resume=resume)
 
 
+def forking() -> Any:
+    """Forks of a server that has imported what is slow; modules of tests are not on its path."""
+    context = multiprocessing.get_context("forkserver")
+    slow = ("distill.train", "distill.evaluation.validation", "distill.models.depth_anything")
+    context.set_forkserver_preload([*slow, "tensorboard.compat", "torch.utils.tensorboard"])
+    return context
+
+
 def start(
     out: Path, *, resume: bool = False, environment: dict[str, str] | None = None, **fields: Any
 ) -> BaseProcess:
     """Run the job in another process, forked from one that has imported everything already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training"])
+    context = forking()
     rank = (environment or {}).get("RANK", "0")
     log = out.with_name(f"{out.name}-{rank}.log")
     process = context.Process(target=run, args=(out, log, environment or {}, resume, fields))

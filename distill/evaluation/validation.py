@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from distill import transforms
+from distill import launch, transforms
 from distill.evaluation.protocols import Alignment, Protocol
 from distill.evaluation.rows import truth
 from distill.evaluation.scoring import score
@@ -59,18 +59,24 @@ class HeldOut:
     def __call__(self, student: Any) -> dict[str, float]:
         """Mean over the images that have enough truth; nothing is said where none has.
 
+        All processes of a launch call this, each scores its share of the images, and each gets
+        the numbers that one alone would get.
+
         Raises:
             ValueError: the truth of an image is not metric depth, or it cannot be scored.
         """
         dataset = self.open()
         count = min(self.images, len(dataset))
         device = next(student.parameters()).device
+        first, processes = launch.place()
         scored = []
-        for number in range(count):
+        for number in range(first, count, processes):
             sample = dataset[number * len(dataset) // count]
             found = self._predicted(student, sample, device)
-            scored.append(score(found, *truth(sample), self.protocol))
-        measured = [row for row in scored if "skipped" not in row["flags"]]
+            scored.append((number, score(found, *truth(sample), self.protocol)))
+        rows = [row for share in launch.told(scored) for row in share]
+        in_order = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
+        measured = [row for row in in_order if "skipped" not in row["flags"]]
         return {
             name: math.fsum(row[name] for row in measured) / len(measured)
             for name in ("abs_rel", "delta1")

@@ -64,6 +64,27 @@ def test_the_right_disparity_scores_nearly_zero_and_another_does_not():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("garbage", [torch.nan, torch.inf, 0.0, -3.0, 1e30])
+def test_what_is_not_valid_changes_no_number(garbage: float):
+    class Half(Ramps):
+        def __init__(self, outside: float) -> None:
+            super().__init__()
+            self._outside = outside
+
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            assert sample.target is not None
+            valid = torch.arange(32).expand(24, 32) < 20
+            target = torch.where(valid, sample.target, self._outside)
+            return dataclasses.replace(sample, target=target, valid=valid)
+
+    student = Reads(3.0)
+    clean = HeldOut(open=partial(Half, torch.nan), size=24)(student)
+    assert HeldOut(open=partial(Half, garbage), size=24)(student) == clean
+    assert clean != HeldOut(open=Ramps, size=24)(student)
+
+
+@torch.no_grad()
 def test_it_sees_the_size_asked_for_and_so_many_images():
     student = Reads()
     HeldOut(open=Ramps, size=12, images=3)(student)
