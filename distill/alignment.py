@@ -1,13 +1,18 @@
 """What removes an unknown scale and shift: `aligned = scale * pred + shift`, per sample."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill import masked
+
+_known: ContextVar[dict[Any, Any] | None] = ContextVar("_known", default=None)
 
 
 def least_squares(
@@ -117,6 +122,10 @@ def median_mad(
 
     Yang et al. 2024 (Depth Anything), section 3.1. Gradients flow through both.
     """
+    return _once(_median_mad, values, valid)
+
+
+def _median_mad(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     location = masked.median(values, valid)
     return location, masked.mad(values, valid, location).clamp(min=masked.EPS)
 
@@ -132,6 +141,36 @@ def normalised_difference(
         The difference, 0 where it does not count, and where it counts: the valid pixels of the
         samples that have `masked.enough` of them.
     """
+    return _once(_normalised_difference, pred, target, valid)
+
+
+@contextlib.contextmanager
+def computed_once() -> Generator[None]:
+    """Within it `median_mad` and `normalised_difference` of the same tensors are computed once.
+
+    The same objects, that is; none of them may be written to before the block ends.
+    """
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def _once(compute: Callable[..., Any], *maps: Tensor) -> Any:
+    """What `compute` says of `maps`."""
+    known = _known.get()
+    if known is None:
+        return compute(*maps)
+    place = (compute, *map(id, maps))
+    if place not in known:
+        known[place] = maps, compute(*maps)  # with the maps, or their ids might become others'
+    return known[place][1]
+
+
+def _normalised_difference(
+    pred: Tensor, target: Tensor, valid: Tensor
+) -> tuple[Float[Tensor, "b h w"], Bool[Tensor, "b h w"]]:
     location, scale = median_mad(target, valid)
     counted = valid & masked.enough(target, valid, scale)[:, None, None]
     pred_hat = _normalised(pred, counted, *median_mad(pred, counted))

@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from distill import atomic, checkpoint, launch, optim, parts, sharding
+from distill import atomic, checkpoint, host_memory, launch, optim, parts, sharding
 from distill.limits import Limits
 from distill.loading import on_device
 from distill.types import Batch
@@ -35,6 +35,7 @@ def accelerator(precision: str) -> Accelerator:
     told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
     if on_cpu := told or not torch.cuda.is_available():
         launch.meet_over_gloo()
+        host_memory.keep()
     with sharding.unknown_to_accelerate():
         made = Accelerator(
             mixed_precision="bf16" if precision == "bf16" else "no",
@@ -271,17 +272,3 @@ def _hollow(student: nn.Module) -> Any:
         for p in student.parameters()
     }
     return copy.deepcopy(student, empty).eval()
-
-
-def checkpoint_activations(student: Any) -> None:
-    """Have the student compute its activations twice instead of keeping them.
-
-    Raises:
-        ValueError: it cannot.
-    """
-    network = getattr(student, "network", student)
-    if not getattr(network, "supports_gradient_checkpointing", False):
-        raise ValueError(f"{type(network).__name__} cannot checkpoint its activations; turn it off")
-    network.activation_checkpointing_enable(
-        activation_checkpointing_kwargs={"use_reentrant": False}
-    )

@@ -93,11 +93,13 @@ class CutMix:
         image: the mixed images.
         mask: True in the box, where a pixel comes from the partner.
         partner: index of the image each box comes from.
+        boxes: how many images got one, known to the host.
     """
 
     image: Float[Tensor, "b 3 h w"]
     mask: Bool[Tensor, "b h w"]
     partner: Int64[Tensor, " b"]
+    boxes: int
 
 
 def cutmix(
@@ -137,7 +139,8 @@ def cutmix(
     beside = (left <= columns) & (columns < right)
     mask = ((top <= rows) & (rows < bottom))[:, :, None] & beside[:, None]
     partner = torch.arange(count - 1, -1, -1, device=image.device)
-    return CutMix(torch.where(mask[:, None], image.flip(0), image), mask, partner)
+    mixed = torch.where(mask[:, None], image.flip(0), image)
+    return CutMix(mixed, mask, partner, sum(box[2] > box[0] for box in boxes))
 
 
 def _box(

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill import ancestry, checkpoint, engine, job, launch
+from distill import ancestry, checkpoint, job, launch
 from distill.engine import Engine
 from distill.limits import Limits
 from distill.loading import Batches
+from distill.models import blocks
 from distill.quarantine import Quarantine
 from distill.showing import pictures_of
 from distill.types import Batch
@@ -93,7 +94,9 @@ def begin(
     lineage = ancestry.of_training(out.name, objective, batches.mixture.datasets)
     ancestry.check(lineage, commercial=job_.commercial, accept=job_.accept)
     if job_.activation_checkpointing:
-        engine.checkpoint_activations(objective.student)
+        blocks.checkpoint_activations(objective.student)
+    if job_.compiled:
+        blocks.compile_blocks(objective)
     limits = Limits(spike=job_.spike, drift=job_.drift, space=objective.student.space)
     made = Engine(accelerator, objective, job_.optimizer, ema=job_.ema, limits=limits)
     job.seed_everything(job_.seed + accelerator.process_index)

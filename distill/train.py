@@ -44,6 +44,7 @@ class TrainJob:
         precision: of the network's arithmetic; weights and losses are float32.
         ema: decay of a moving average of the weights, which is then validated and exported.
         activation_checkpointing: compute activations twice instead of keeping them.
+        compiled: have torch compile the transformer blocks: a minute at the start, for GPUs.
         threads: CPU threads of each process; None is torch's choice, one a core, which suits large
             networks: small ones are faster on fewer. Results depend on it in their last bits.
         seed: of initial weights, sample order and perturbations.
@@ -78,6 +79,7 @@ class TrainJob:
     precision: Literal["bf16", "fp32"] = "bf16"
     ema: float | None = None
     activation_checkpointing: bool = False
+    compiled: bool = False
     threads: int | None = None
     seed: int = 0
     workers: int = 2

@@ -13,7 +13,8 @@ from torch.distributed.tensor import DTensor
 from training import Student, planes, supervised
 
 from distill import checkpoint
-from distill.engine import Engine, accelerator, checkpoint_activations
+from distill.engine import Engine, accelerator
+from distill.models.blocks import checkpoint_activations
 from distill.models.depth_anything import depth_anything
 from distill.objectives.supervised import Supervised
 from distill.objectives.terms import Term

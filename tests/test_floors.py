@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("distill", "pseudo_labels", "recipes", "benchmarks")
 WORDS = (
     *("types", "shuffle", "masked", "geometry", "alignment", "atomic", "job", "launch"),
-    *("licences", "lineage", "limits", "parts"),
+    *("licences", "lineage", "limits", "parts", "host_memory"),
 )
 PARTS = (
     *("datasets", "models", "losses", "transforms", "perturb", "labels"),

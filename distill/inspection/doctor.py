@@ -21,6 +21,7 @@ from distill import engine as engines
 from distill import job as jobs
 from distill.evaluation.rows import as_picture
 from distill.loading import Batches
+from distill.models import blocks
 from distill.types import Batch, Dataset, Sample
 
 _SPARE = 1.25  # the loader should deliver so many times what the network takes
@@ -238,7 +239,7 @@ def _updates(job: Any, batch: Batch) -> tuple[float, int, str]:
         jobs.seed_everything(job.seed)
         objective = job.objective()
         if job.activation_checkpointing:
-            engines.checkpoint_activations(objective.student)
+            blocks.checkpoint_activations(objective.student)
         engine = engines.Engine(accelerator, objective, job.optimizer, ema=job.ema)
 
         def update(size: int) -> Callable[[], None]:

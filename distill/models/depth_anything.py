@@ -19,15 +19,12 @@ from transformers import (
     DPTImageProcessor,
 )
 
-from distill.models import dinov2
+from distill.models import attention, dinov2
 from distill.models.dinov2 import ENCODERS, IMAGENET_MEAN, IMAGENET_STD, Encoder
 from distill.models.scratch import initialise
 from distill.models.weights import Layout, Stored, affine, load_strictly
 from distill.types import Space
 
-_PLAIN_ATTENTION_TOKENS = (
-    512  # below, unfused attention: its backward is several times faster on CPU
-)
 # by the forward pass, and absent from some published files
 _NEVER_READ = r"mask_token$|fusion_stage\.layers\.0\.residual_layer1\."
 
@@ -139,9 +136,7 @@ class DepthAnything(nn.Module):
         self.space = Space.METRIC_DEPTH if metric else Space.AFFINE_DISPARITY
         self.multiple = cast(int, network.config.patch_size)
         self.image_size = _image_size(network.config)
-        tokens = (self.image_size // self.multiple) ** 2
-        plain = tokens < _PLAIN_ATTENTION_TOKENS
-        network.backbone.set_attn_implementation("eager" if plain else "sdpa")
+        network.backbone.set_attn_implementation(attention.NAME)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         for parameter in self._unused():
@@ -178,15 +173,19 @@ class DepthAnything(nn.Module):
         return self._decode(fused, (height, width)), maps[-1][:, 1:]
 
     def _decode(self, fused: Tensor, size: tuple[int, int]) -> Float[Tensor, "b h w"]:
-        """The head of `network`, its last convolution outside autocast."""
+        """The head of `network`, its last convolution outside autocast.
+
+        That one, of 1x1 pixel to one channel, is a product here: convolutions are slow at it.
+        """
         head = self.network.head
         out = head.conv1(fused)
         if out.shape[-2:] != size:
             out = nn.functional.interpolate(out, size, mode="bilinear", align_corners=True)
         out = head.activation1(head.conv2(out))
         with torch.autocast(out.device.type, enabled=False):
-            out = head.activation2(head.conv3(out.float())) * head.max_depth
-        return out.squeeze(1)
+            features = out.permute(0, 2, 3, 1).float()
+            values = features @ head.conv3.weight.flatten() + head.conv3.bias
+            return head.activation2(values) * head.max_depth
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters of the encoder, and of the head, which learns ten times faster."""

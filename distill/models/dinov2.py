@@ -9,13 +9,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoConfig, Dinov2Config, Dinov2Model
 
+from distill.models.frozen import FrozenEncoder
 from distill.models.weights import (
     Layout,
     Stored,
@@ -136,6 +137,9 @@ def check_dimensions(config: Dinov2Config, expected: Encoder, source: str | Path
 class FrozenDinov2(nn.Module):
     """The fixed encoder that feature alignment compares with; it never trains, nor leaves eval.
 
+    It computes in the precision of the autocast around it: its weights are cast when that is first
+    met, and not again at each step.
+
     Attributes:
         multiple: height and width of an image must be multiples of this.
         weights_from: hub id or path.
@@ -147,11 +151,14 @@ class FrozenDinov2(nn.Module):
     def __init__(self, source: str | Path) -> None:
         super().__init__()
         self.weights_from = source
-        self.encoder = dinov2_encoder(source).requires_grad_(False)
-        self.multiple = cast(int, self.encoder.config.patch_size)
+        self.encoder = FrozenEncoder(self._load(source), torch.float32)
+        self.multiple = self.encoder.patch
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.train(False)
+
+    def _load(self, source: str | Path) -> nn.Module:
+        return dinov2_encoder(source)
 
     def train(self, mode: bool = True) -> "FrozenDinov2":  # noqa: ARG002 - frozen whatever is asked
         """Stay in eval mode."""
@@ -172,7 +179,12 @@ class FrozenDinov2(nn.Module):
             raise ValueError(
                 f"dinov2: image {height}x{width}; both sides must be multiples of {self.multiple}"
             )
-        return self.encoder((image - self.mean) / self.std).last_hidden_state[:, 1:]
+        kind = image.device.type
+        bf16 = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16
+        self.encoder.cast(torch.bfloat16 if bf16 else torch.float32)
+        positions = self.encoder.positions(height // self.multiple, width // self.multiple)
+        last = len(self.encoder.blocks) - 1
+        return self.encoder((image - self.mean) / self.std, positions, [last])[0]
 
 
 def layout(encoder: Encoder) -> Layout:

@@ -1,14 +1,15 @@
-"""A Depth Anything network (Yang et al. 2024b) that will never train again, laid out to run fast.
+"""Networks that will never train again, laid out to run fast: DINOv2, and Depth Anything on it.
 
-The same function as the transformers network it is made from, in fewer steps: query, key and value
-in one product; layer scale and the attention's 1/sqrt(d) inside the weights; patches embedded by a
-product; positions interpolated once for each size; the 1x1 convolutions of the fusion before its
-interpolation, with which they commute (both are linear, and the weights of a bilinear mean add up
-to 1), on a quarter of the pixels. What is folded is folded in float32, and cast once.
+The same function as the transformers network each is made from, in fewer steps: query, key and
+value in one product; layer scale and the attention's 1/sqrt(d) inside the weights; patches embedded
+by a product; positions interpolated once for each size; the 1x1 convolutions of the fusion before
+its interpolation, with which they commute (both are linear, and the weights of a bilinear mean add
+up to 1), on a quarter of the pixels. What is folded is folded in float32, and cast once.
 """
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -35,48 +36,78 @@ def freezable(network: nn.Module) -> bool:
     )
 
 
-class FrozenDepthAnything(nn.Module):
-    """The network's values for normalised images; see the module's docstring.
+class FrozenEncoder(nn.Module):
+    """A DINOv2 encoder (Oquab et al. 2024) for normalised images.
 
-    Activations between the encoder's blocks stay in float32, as under autocast: outliers of DINOv2
-    lie hundreds above the rest. The last convolution runs in float32, for bf16 leaves steps of
-    0.4 % in a map.
+    Activations between the blocks stay in float32, as under autocast: outliers of DINOv2 lie
+    hundreds above the rest.
 
     Args:
-        network: for which `freezable` holds, in float32; left as it is.
+        encoder: of transformers, model or backbone, in float32; left as it is.
         dtype: of weights and products, float32 or bfloat16.
 
     Attributes:
+        dtype: see there; `cast` changes it.
         patch: side of a patch, pixels.
         stored: the class token's and the patches' position embedding, float32.
     """
 
     cls: Tensor
     stored: Tensor
+    _no_split_modules = ("_Block",)  # as transformers names what is compiled or sharded one by one
 
-    def __init__(self, network: DepthAnythingForDepthEstimation, dtype: torch.dtype) -> None:
+    def __init__(self, encoder: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        backbone: Any = network.backbone
-        self.patch = cast(int, network.config.patch_size)
-        self._dtype = dtype
-        embeddings = backbone.embeddings
+        source: Any = encoder
+        embeddings = source.embeddings
         projection = embeddings.patch_embeddings.projection
+        self.dtype, self.patch = dtype, cast(int, projection.kernel_size[0])
         self.embed = _linear(projection.weight.detach().flatten(1), projection.bias, dtype)
         self.register_buffer("cls", embeddings.cls_token.detach().clone())
         self.register_buffer("stored", embeddings.position_embeddings.detach().clone())
-        stages = list(backbone.stage_names)
-        taps = [stages.index(name) for name in backbone.out_features]
-        layers = list(backbone.layers if hasattr(backbone, "layers") else backbone.encoder.layer)
-        self._taps = [tap - 1 for tap in taps]  # stage 0 is the embedding
+        layers = list(source.layers if hasattr(source, "layers") else source.encoder.layer)
         self.blocks = nn.ModuleList(_Block(layer, dtype) for layer in layers)
-        self.norm = _norm(backbone.layernorm)
-        self.head = _Head(network, dtype)
+        self.norm = _norm(source.layernorm)
         self._positions: dict[tuple[int, int, torch.device], Tensor] = {}
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
-        """Values in the network's space, float32, at the size of `pixels`."""
-        grid = pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
-        return self.run(pixels, self.positions(*grid))
+    def cast(self, dtype: torch.dtype) -> None:
+        """Weights and products in `dtype` from now on; what bfloat16 has rounded stays so."""
+        if dtype == self.dtype:
+            return
+        self.dtype = dtype
+        with torch.inference_mode(False):  # or the weights would be good for that mode alone
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    module.weight = _fixed(module.weight, dtype)
+                    if module.bias is not None:
+                        module.bias = _fixed(module.bias, dtype)
+
+    def forward(
+        self,
+        pixels: Float[Tensor, "b 3 h w"],
+        positions: Float[Tensor, "1 n c"],
+        taps: Sequence[int],
+    ) -> list[Float[Tensor, "b m c"]]:
+        """Patch tokens behind the blocks `taps` (from 0) and the final norm, float32.
+
+        Tensors in, tensors out, nothing kept.
+
+        Args:
+            pixels: normalised; both sides multiples of the patch.
+            positions: of their grid.
+            taps: ascending.
+        """
+        size = self.patch
+        patches = pixels.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
+        tokens = self.embed(patches.to(self.dtype).flatten(3).flatten(1, 2)).float()
+        first = positions[:, :1].expand(len(pixels), -1, -1)
+        tokens = torch.cat([first, tokens + positions[:, 1:]], dim=1)
+        found = []
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if number in taps:
+                found.append(self.norm(tokens)[:, 1:])
+        return found
 
     def positions(self, rows: int, columns: int) -> Float[Tensor, "1 n c"]:
         """The class token and the position embedding of a grid, interpolated once."""
@@ -90,23 +121,51 @@ class FrozenDepthAnything(nn.Module):
             self._positions[key] = torch.cat([first, grid.flatten(2).transpose(1, 2)], dim=1)
         return self._positions[key]
 
+
+class FrozenDepthAnything(nn.Module):
+    """The network's values for normalised images; see the module's docstring.
+
+    The last convolution runs in float32, for bf16 leaves steps of 0.4 % in a map.
+
+    Args:
+        network: for which `freezable` holds, in float32; left as it is.
+        dtype: of weights and products, float32 or bfloat16.
+
+    Attributes:
+        encoder: its own.
+        patch: side of a patch, pixels.
+    """
+
+    def __init__(self, network: DepthAnythingForDepthEstimation, dtype: torch.dtype) -> None:
+        super().__init__()
+        backbone: Any = network.backbone
+        self.encoder = FrozenEncoder(backbone, dtype)
+        self.patch = self.encoder.patch
+        stages = list(backbone.stage_names)
+        # stage 0 is the embedding
+        self._taps = [stages.index(name) - 1 for name in backbone.out_features]
+        self.head = _Head(network, dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.encoder.stored.device
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h w"]:
+        """Values in the network's space, float32, at the size of `pixels`."""
+        grid = pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
+        return self.run(pixels, self.encoder.positions(*grid))
+
     def run(
         self, pixels: Float[Tensor, "b 3 h w"], positions: Float[Tensor, "1 n c"]
     ) -> Float[Tensor, "b h w"]:
-        """`forward` with its `positions` given: tensors in, a tensor out, nothing kept."""
-        size = self.patch
-        rows, columns = pixels.shape[-2] // size, pixels.shape[-1] // size
-        patches = pixels.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
-        tokens = self.embed(patches.to(self._dtype).flatten(3).flatten(1, 2)).float()
-        first = positions[:, :1].expand(len(pixels), -1, -1)
-        tokens = torch.cat([first, tokens + positions[:, 1:]], dim=1)
-        maps = []
-        for number, block in enumerate(self.blocks):
-            tokens = block(tokens)
-            if number in self._taps:
-                normed = self.norm(tokens)[:, 1:].to(self._dtype)
-                maps.append(normed.unflatten(1, (rows, columns)).permute(0, 3, 1, 2))
-        return self.head(maps, (rows * size, columns * size))
+        """`forward` with the `positions` of its encoder given: tensors in, a tensor out."""
+        rows, columns = pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
+        maps = [
+            tokens.to(self.encoder.dtype).unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+            for tokens in self.encoder(pixels, positions, self._taps)
+        ]
+        return self.head(maps, (rows * self.patch, columns * self.patch))
 
 
 class _Block(nn.Module):
@@ -209,10 +268,14 @@ def _residual(unit: Any, level: Tensor) -> Tensor:
 
 def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linear:
     made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    made.weight = nn.Parameter(weight.detach().to(dtype, copy=True), requires_grad=False)
+    made.weight = _fixed(weight, dtype)
     if bias is not None:
-        made.bias = nn.Parameter(bias.detach().to(dtype, copy=True), requires_grad=False)
+        made.bias = _fixed(bias, dtype)
     return made
+
+
+def _fixed(weight: Tensor, dtype: torch.dtype) -> nn.Parameter:
+    return nn.Parameter(weight.detach().to(dtype, copy=True), requires_grad=False)
 
 
 def _scaled(linear: nn.Linear, scale: Tensor, dtype: torch.dtype) -> nn.Linear:

@@ -32,7 +32,7 @@ class Inference:
 
     def __init__(self, network: FrozenDepthAnything, *, compiled: bool) -> None:
         self._network, self._compiled = network, compiled
-        self._device = network.stored.device
+        self._device = network.device
         self._run = _compiled(network) if compiled else network.run
         self._lanes = _lanes(torch.get_num_threads()) if self._device.type == "cpu" else None
         self._seen: set[torch.Size] = set()
@@ -53,7 +53,7 @@ class Inference:
     def _one(self, pixels: Tensor) -> Tensor:
         rows, columns = (side // self._network.patch for side in pixels.shape[-2:])
         with torch.inference_mode():
-            return self._run(pixels, self._network.positions(rows, columns))
+            return self._run(pixels, self._network.encoder.positions(rows, columns))
 
     def _on_gpu(self, pixels: Tensor) -> Tensor:
         filled = _filled(pixels.to(self._device, non_blocking=True))
@@ -82,7 +82,7 @@ def _compiled(network: FrozenDepthAnything) -> Callable[[Tensor, Tensor], Tensor
     import torch._dynamo  # slow to import, and only needed here
     import torch._inductor.config
 
-    on_cpu = network.stored.device.type == "cpu"
+    on_cpu = network.device.type == "cpu"
     # not as `options`, which tracing does not see: it would pass weights as arguments
     settings = {"deterministic": True, "freezing": on_cpu, "triton.cudagraphs": not on_cpu}
     limits = {"recompile_limit": _GRAPHS, "accumulated_recompile_limit": _GRAPHS}

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from distill import alignment
 from distill.geometry import to_space
-from distill.objectives.features import projection, with_projection
+from distill.objectives.features import projection, tokens_of, with_projection
 from distill.objectives.terms import Student, Term, check_names, report, share
 from distill.types import Batch
 
@@ -126,6 +127,7 @@ class CrossContext(nn.Module):
         """How many images the means of this batch run over."""
         return {"images": torch.tensor(float(len(batch["key"])), device=batch["image"].device)}
 
+    @alignment.computed_once()
     def forward(
         self, batch: Batch, totals: dict[str, Tensor] | None = None
     ) -> dict[str, Float[Tensor, ""]]:
@@ -147,8 +149,7 @@ class CrossContext(nn.Module):
         else:
             pred, tokens = self.student.forward_features(image)
             pred = pred.float()
-            with torch.no_grad():
-                frozen = self.frozen["encoder"](image)
+            frozen = tokens_of(self.frozen["encoder"], image)
             differing = self.feature.loss(self.projection(tokens), frozen)
             values[self.feature.name] = share(differing, images)
         target, valid = self._labels(teacher, image)

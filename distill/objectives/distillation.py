@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from distill.objectives.features import projection, with_projection
+from distill import alignment
+from distill.objectives.features import projection, tokens_of, with_projection
 from distill.objectives.terms import (
     Student,
     Term,
@@ -97,6 +98,7 @@ class Distillation(nn.Module):
         """How many samples each mean of this batch runs over."""
         return self._count(self._view(batch))
 
+    @alignment.computed_once()
     def forward(
         self, batch: Batch, totals: dict[str, Tensor] | None = None
     ) -> dict[str, Float[Tensor, ""]]:
@@ -113,17 +115,16 @@ class Distillation(nn.Module):
         else:
             pred, tokens = self.student.forward_features(view.image)
             pred = pred.float()
-            with torch.no_grad():
-                frozen = self.frozen(view.image[view.pseudo])
+            frozen = tokens_of(self.frozen, view.image[view.pseudo])
             differing = self.feature.loss(self.projection(tokens[view.pseudo]), frozen)
             values = {self.feature.name: share(differing, totals["pseudo_images"])}
         pseudo, labelled = self._votes(view)
+        mine, theirs = pred[view.pseudo], pred[view.labelled]
         for term in self.pseudo_terms:
-            per_sample = _over_regions(term, pred[view.pseudo], view)
+            per_sample = _over_regions(term, mine, view)
             values[term.name] = share(pseudo * per_sample, totals["pseudo"])
         for term in self.labelled_terms:
-            of = view.labelled
-            per_sample = term.loss(pred[of], view.target[of], view.valid[of])
+            per_sample = term.loss(theirs, view.truth, view.known)
             values[term.name] = share(labelled * per_sample, totals["labelled"])
         return report(values, self.terms, pred, totals["images"])
 
@@ -135,7 +136,7 @@ class Distillation(nn.Module):
         sure = self._confidence(batch, pseudo)
         if sure is not None:
             valid[pseudo] &= (sure >= self.min_confidence) & (sure > 0)
-        inside = torch.zeros_like(valid[pseudo])
+        parts = [torch.ones_like(valid[pseudo])]
         if self.perturb is not None and len(pseudo) > 0:
             assert "seed" in batch, "CutMix draws its boxes from the batch's seed"
             mixed = self.perturb(image[pseudo], torch.Generator().manual_seed(batch["seed"]))
@@ -145,11 +146,13 @@ class Distillation(nn.Module):
                 map_[pseudo] = torch.where(inside, map_[pseudo][mixed.partner], map_[pseudo])
             if sure is not None:
                 sure = torch.where(inside, sure[mixed.partner], sure)
-        regions = [_region(target[pseudo], valid[pseudo], of, space) for of in (inside, ~inside)]
-        keep = usable(target[labelled], valid[labelled], space)
-        valid[labelled] &= keep[:, None, None]
+            if mixed.boxes:
+                parts = [inside, ~inside]
+        label, truth, known = target[pseudo], target[labelled], valid[labelled]
+        regions = [_region(label, valid[pseudo] & of, of, space) for of in parts]
+        keep = usable(truth, known, space)
         weight = sure if self.weighted else None
-        return _View(image, target, valid, pseudo, labelled, keep, regions, weight)
+        return _View(image, pseudo, label, regions, weight, labelled, truth, known, keep)
 
     def _confidence(self, batch: Batch, pseudo: Tensor) -> Float[Tensor, "p h w"] | None:
         """Of the pseudo-labels, where it is used."""
@@ -175,14 +178,15 @@ class Distillation(nn.Module):
 
     def _votes(self, view: "_View") -> tuple[Float[Tensor, " p"], Float[Tensor, " l"]]:
         """How much each pseudo-labelled and each labelled sample weighs."""
-        first, second = view.regions
-        usable_ = first.weight + second.weight > 0
-        pseudo = votes(first.valid | second.valid, usable_, by_pixels=self.by_pixels)
-        return pseudo, votes(view.valid[view.labelled], view.keep, by_pixels=self.by_pixels)
+        parts = [votes(r.valid, r.weight > 0, by_pixels=self.by_pixels) for r in view.regions]
+        pseudo = torch.stack(parts).sum(0)
+        if not self.by_pixels:  # a sample of two regions is one sample
+            pseudo = pseudo.clamp(max=1)
+        return pseudo, votes(view.known, view.keep, by_pixels=self.by_pixels)
 
     def _count(self, view: "_View") -> dict[str, Tensor]:
         pseudo, labelled = self._votes(view)
-        ones = view.target.new_ones(())
+        ones = view.label.new_ones(())
         return {
             "pseudo": pseudo.sum(),
             "labelled": labelled.sum(),
@@ -202,30 +206,28 @@ class _Region:
 @dataclass(frozen=True)
 class _View:
     image: Float[Tensor, "b 3 h w"]
-    target: Float[Tensor, "b h w"]
-    valid: Bool[Tensor, "b h w"]
     pseudo: Int64[Tensor, " p"]
-    labelled: Int64[Tensor, " l"]
-    keep: Bool[Tensor, " l"]
+    label: Float[Tensor, "p h w"]
     regions: Sequence[_Region]
     weight: Float[Tensor, "p h w"] | None
+    labelled: Int64[Tensor, " l"]
+    truth: Float[Tensor, "l h w"]
+    known: Bool[Tensor, "l h w"]
+    keep: Bool[Tensor, " l"]
 
 
 def _region(
-    target: Float[Tensor, "p h w"],
+    label: Float[Tensor, "p h w"],
     valid: Bool[Tensor, "p h w"],
     where: Bool[Tensor, "p h w"],
     space: Space,
 ) -> _Region:
-    valid = valid & where
-    keep = usable(target, valid, space)
-    area = where.flatten(1).float().mean(1)
-    return _Region(valid & keep[:, None, None], area * keep)
+    return _Region(valid, where.flatten(1).float().mean(1) * usable(label, valid, space))
 
 
 def _over_regions(term: Term, pred: Float[Tensor, "p h w"], view: _View) -> Float[Tensor, " p"]:
     """The mean of the regions' losses, weighted by area; V1 section 3.2."""
-    target = view.target[view.pseudo]
+    target = view.label
     if view.weight is None:
         losses = [term.loss(pred, target, region.valid) for region in view.regions]
     else:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from distill.objectives.terms import Student
 
@@ -42,3 +43,10 @@ def with_projection(
             raise ValueError(f"no group 'head' for the projection among {sorted(joined)}")
         joined["head"] += extra
     return joined
+
+
+def tokens_of(frozen: nn.Module, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n d"]:
+    """What a frozen encoder says; nothing of how is kept."""
+    with torch.inference_mode():
+        tokens = frozen(image)
+    return tokens.clone()  # one of inference mode could not be saved for a backward pass

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from distill import alignment
 from distill.objectives.terms import (
     Student,
     Term,
@@ -54,6 +55,7 @@ class Supervised(nn.Module):
         samples = votes(valid, samples, by_pixels=self.by_pixels).sum()
         return {"samples": samples, "images": torch.ones_like(samples) * len(batch["key"])}
 
+    @alignment.computed_once()
     def forward(
         self, batch: Batch, totals: dict[str, Tensor] | None = None
     ) -> dict[str, Float[Tensor, ""]]:
@@ -68,7 +70,6 @@ class Supervised(nn.Module):
         samples = usable(target, valid, space)
         totals = self.counts(batch) if totals is None else totals
         pred = self.student(batch["image"]).float()
-        valid = valid & samples[:, None, None]
         weight = votes(valid, samples, by_pixels=self.by_pixels)
         values = {
             term.name: share(weight * term.loss(pred, target, valid), totals["samples"])

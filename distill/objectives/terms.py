@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from distill import masked
+from distill import alignment, masked
 from distill.geometry import to_space
 from distill.types import Batch, Space
 
@@ -110,7 +110,7 @@ def usable(
     As the losses see it, which give 0 for the others.
     """
     if space in _NEEDS_CONTRAST:
-        return masked.enough(target, valid)
+        return masked.enough(target, valid, alignment.median_mad(target, valid)[1])
     return masked.count(valid) >= masked.MIN_PIXELS
 
 

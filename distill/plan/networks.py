@@ -80,16 +80,10 @@ def _student(
 class _Frozen(FrozenDinov2):
     """`FrozenDinov2` of the dimensions that `source` has."""
 
-    def __init__(self, source: str | Path) -> None:
-        nn.Module.__init__(self)
-        config = _encoder_configuration(source)
+    def _load(self, source: str | Path) -> nn.Module:
         with building():
-            encoder = Dinov2Model(config).requires_grad_(False)
-        self.encoder = cast(Dinov2Model, shadow(encoder))
-        self.multiple = cast(int, config.patch_size)
-        self.register_buffer("mean", torch.empty(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.empty(3, 1, 1), persistent=False)
-        self.train(False)
+            encoder = Dinov2Model(_encoder_configuration(source))
+        return shadow(encoder)
 
 
 def _encoder_configuration(source: str | Path) -> Dinov2Config:

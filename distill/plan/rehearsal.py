@@ -18,8 +18,9 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from distill import engine, loading
+from distill import loading
 from distill.launch import check_split
+from distill.models import blocks
 from distill.plan.counting import shadows, size
 from distill.plan.networks import weightless
 from distill.plan.question import Question
@@ -164,7 +165,7 @@ def _part(job: Any, lies: Spread, rank: int, *, reads_data: bool) -> Part:
     with torch.device("meta"):
         objective = weightless(job.objective)()
     if job.activation_checkpointing:
-        engine.checkpoint_activations(objective.student)
+        blocks.checkpoint_activations(objective.student)
     if lies.kind == "FSDP":
         _cut(objective, lies.layer)
     return Part(

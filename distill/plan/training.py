@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from distill import engine
+from distill.models import blocks
 from distill.plan.counting import Cost, cost, shadows, size
 from distill.plan.load import Load
 from distill.plan.networks import weightless
@@ -100,7 +100,7 @@ def of_training(job: Any, spread: Spread, *, reads_data: bool, memory: float | N
 def _objective(job: Any) -> Any:
     objective = weightless(job.objective)()
     if job.activation_checkpointing:
-        engine.checkpoint_activations(objective.student)
+        blocks.checkpoint_activations(objective.student)
     return objective.train()
 
 

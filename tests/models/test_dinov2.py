@@ -76,8 +76,22 @@ def test_frozen_encoder_stays_frozen(tmp_path: Path) -> None:
     assert tokens.shape == (2, 25, 64)
     assert not tokens.requires_grad
     pixels = (image - frozen.mean) / frozen.std
-    assert torch.equal(tokens, frozen.encoder(pixels).last_hidden_state[:, 1:])
+    expected = dinov2_encoder(tmp_path / "official.pth")(pixels).last_hidden_state[:, 1:]
+    torch.testing.assert_close(tokens, expected.detach(), rtol=1e-4, atol=1e-5)
     assert all(name.startswith("encoder.") for name in frozen.state_dict())
+
+
+def test_frozen_encoder_computes_as_the_autocast_around_it(tmp_path: Path) -> None:
+    torch.save(official(MLP), tmp_path / "official.pth")
+    exact, coarse = (FrozenDinov2(tmp_path / "official.pth") for _ in range(2))
+    image = torch.rand(2, 3, 70, 70)
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = coarse(image)
+        expected = dinov2_encoder(tmp_path / "official.pth")((image - exact.mean) / exact.std)
+    assert {p.dtype for name, p in coarse.named_parameters() if "qkv" in name} == {torch.bfloat16}
+    assert tokens.dtype is torch.float32
+    error = (tokens - exact(image)).abs().mean()
+    assert 0 < error <= 1.5 * (expected.last_hidden_state[:, 1:] - exact(image)).abs().mean()
 
 
 def test_other_sizes_interpolate_the_position_embedding(tmp_path: Path) -> None:

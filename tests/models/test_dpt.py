@@ -14,9 +14,9 @@ from tiny_encoders import save_encoder, save_timm
 from torch import nn
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation, pipeline
 
-from distill.engine import checkpoint_activations
 from distill.losses.affine_invariant import affine_invariant
 from distill.losses.feature_alignment import feature_alignment
+from distill.models.blocks import checkpoint_activations
 from distill.models.depth_anything import DepthAnything
 from distill.models.dpt import Dpt, load_student, student
 from distill.models.encoders import CONVNEXTS, FrozenEncoder

@@ -101,9 +101,9 @@ def test_the_network_it_was_made_from_stays_as_it_is() -> None:
 
 def test_positions_are_interpolated_once_for_each_size() -> None:
     frozen = FrozenDepthAnything(network(), torch.float32)
-    assert frozen.positions(3, 5) is frozen.positions(3, 5)
-    assert frozen.positions(5, 3) is not frozen.positions(3, 5)
-    assert not torch.equal(frozen.positions(5, 3), frozen.positions(3, 5))
+    assert frozen.encoder.positions(3, 5) is frozen.encoder.positions(3, 5)
+    assert frozen.encoder.positions(5, 3) is not frozen.encoder.positions(3, 5)
+    assert not torch.equal(frozen.encoder.positions(5, 3), frozen.encoder.positions(3, 5))
 
 
 def test_only_what_is_the_same_function_is_freezable() -> None:

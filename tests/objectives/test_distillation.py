@@ -60,7 +60,7 @@ def boxes(mask: Tensor) -> Callable[[Tensor, torch.Generator], CutMix]:
     def perturb(image: Tensor, generator: torch.Generator) -> CutMix:
         del generator
         partner = torch.arange(len(image) - 1, -1, -1)
-        return CutMix(torch.where(mask[:, None], image.flip(0), image), mask, partner)
+        return CutMix(torch.where(mask[:, None], image.flip(0), image), mask, partner, len(image))
 
     return perturb
 
