@@ -17,10 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.data_figures import image_to_tensor, label_bytes, label_decode, label_encode
-from benchmarks.inputs import Figure, photos, seconds
+from benchmarks.inputs import Figure, photos
 from benchmarks.label_figures import (
     label_peak,
     label_prepare,
@@ -29,27 +27,20 @@ from benchmarks.label_figures import (
 )
 from benchmarks.list_million import list_million
 from benchmarks.origin import origin
+from benchmarks.train_figures import (
+    apart,
+    loss_share,
+    student_job,
+    student_step,
+    teacher_step,
+    train,
+)
 from distill.datasets.image_folder import ImageFolder
 from distill.loading import Mixture, batches
-from distill.losses.affine_invariant import affine_invariant
-from distill.losses.feature_alignment import feature_alignment
-from distill.losses.gradient_matching import gradient_matching
-from distill.models.depth_anything import depth_anything
-from distill.models.dinov2 import FrozenDinov2
-from distill.objectives.distillation import Distillation
-from distill.objectives.terms import Term
-from distill.optim import adamw
-from distill.perturb import cutmix
 from distill.transforms import resize_and_crop
-from distill.types import Batch, Space
 from distill.worlds.job import RenderJob
 
 RESULTS = Path(__file__).parent / "results"
-
-
-def student_step(_: Path) -> Figure:
-    """Steps/s of ViT-S at 518, batch 2, all losses and the frozen encoder: bf16 and plain fp32."""
-    return 1 / _step(bf16=True), 1 / _step(bf16=False), "steps/s"
 
 
 def loader(folder: Path) -> Figure:
@@ -70,7 +61,8 @@ def loader(folder: Path) -> Figure:
         next(drawn)
     ours = 24 * 8 / (time.perf_counter() - start)
     drawn.close()
-    return ours, 2 / _step(bf16=True), "images/s"
+    job = partial(student_job, "vits", folder / "encoder")
+    return ours, 2 / apart(partial(train, job), folder / "run"), "images/s"
 
 
 def render(folder: Path) -> Figure:
@@ -89,7 +81,7 @@ def render(folder: Path) -> Figure:
 
 FIGURES = (
     *(label_throughput, label_peak, label_storing, label_prepare),
-    *(student_step, loader, render),
+    *(student_step, teacher_step, loss_share, loader, render),
     *(image_to_tensor, label_bytes, label_encode, label_decode, list_million),
 )
 
@@ -116,39 +108,6 @@ def main() -> None:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text()) if path.is_file() else []
-
-
-def _step(*, bf16: bool) -> float:
-    """Seconds of one update of the V2 student objective at 518, batch 2."""
-    with tempfile.TemporaryDirectory() as folder:
-        depth_anything("vits").network.backbone.save_pretrained(folder)
-        objective = Distillation(
-            partial(depth_anything, "vits"),
-            [Term("affine", 1, partial(affine_invariant, trim=0.1)),
-             Term("gradient", 2, gradient_matching)],
-            perturb=cutmix,
-            feature=Term("feature", 1, partial(feature_alignment, tolerance=0.15)),
-            frozen=partial(FrozenDinov2, folder),
-        )  # fmt: skip
-    optimizer = adamw(objective.parameter_groups())
-    generator = torch.Generator().manual_seed(0)
-    batch: Batch = {
-        "key": ["a", "b"],
-        "image": torch.rand(2, 3, 518, 518, generator=generator),
-        "space": [Space.AFFINE_DISPARITY] * 2,
-        "target": torch.rand(2, 518, 518, generator=generator),
-        "valid": torch.ones(2, 518, 518, dtype=torch.bool),
-        "seed": 0,
-    }
-
-    def update() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            terms = objective(batch)
-        terms["loss"].backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return seconds(update, repeats=2)
 
 
 if __name__ == "__main__":
