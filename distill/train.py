@@ -58,7 +58,7 @@ class TrainJob:
         log_every: updates between rows of metrics.
         checkpoint_every: updates between checkpoints.
         keep_checkpoints: how many of the last ones stay.
-        validate_every: updates between validations; there is one at the end.
+        validate_every: updates between validations; there is one before the first and at the end.
         validation: of the student, gives named numbers.
         pictures: builds the fixed batch whose predictions are shown; None: the run's first samples.
         commercial: refuse data, labels and weights whose terms, all the way up, do not allow it.
@@ -148,6 +148,8 @@ class TrainJob:
 def _train(job_: TrainJob, run: Run, tracker: Tracker) -> None:
     """The loop. A step is one update; whatever else happens, happens between two of them."""
     engine = run.engine
+    if engine.step == 0 and job_.validation is not None:  # what it starts from
+        show(engine, tracker, validation=job_.validation, pictures=run.pictures)
     for step in range(engine.step, job_.steps):
         set_rates(engine.optimizer, job_.lr(step, job_.steps))
         update = _draw(job_, run)

@@ -161,6 +161,57 @@ def within(sample: Sample, nearest: float, farthest: float) -> Sample:
     return replace(sample, target=torch.where(valid, sample.target, torch.nan), valid=valid)
 
 
+def squeeze(
+    sample: Sample,
+    rng: np.random.Generator | None,
+    *,
+    size: int,
+    least: float = 0.5,
+    flip: float = 0.5,
+) -> Sample:
+    """The sample squeezed to a square, for networks that take one size alone.
+
+    A random part of at least `least` of each side, of the sample's own aspect ratio, so that what
+    is learned from is squeezed as whole pictures are later; with probability `flip` mirrored.
+    Without `rng` the whole sample.
+
+    Raises:
+        ValueError: `least` is outside (0, 1], or `flip` outside [0, 1].
+    """
+    if not 0 < least <= 1 or not 0 <= flip <= 1:
+        raise ValueError(f"squeeze: least {least} must lie in (0, 1] and flip {flip} in [0, 1]")
+    if rng is None:
+        return resize(sample, height=size, width=size)
+    share = rng.uniform(least, 1)
+    whole = _size(sample)
+    height, width = (max(1, round(share * side)) for side in whole)
+    top, left = int(rng.integers(whole[0] - height + 1)), int(rng.integers(whole[1] - width + 1))
+    part = crop(sample, top=top, left=left, height=height, width=width)
+    part = resize(part, height=size, width=size)
+    return mirror(part) if rng.random() < flip else part
+
+
+def presented(
+    sample: Sample,
+    rng: np.random.Generator | None = None,
+    *,
+    size: int,
+    multiple: int,
+    square: bool,
+    flip: float = 0.5,
+) -> Sample:
+    """The sample as a network takes it: `squeeze` if `square`, else `resize_and_crop`.
+
+    Without `rng` nothing is left to chance: the whole sample, its short side of `size`.
+    """
+    if square:
+        return squeeze(sample, rng, size=size, flip=flip)
+    if rng is not None:
+        return resize_and_crop(sample, rng, size=size, multiple=multiple, flip=flip)
+    height, width = network_size(*_size(sample), short_side=size, multiple=multiple)
+    return resize(sample, height=height, width=width)
+
+
 def _constrained(length: float, at_least: int, multiple: int) -> int:
     nearest = round(length / multiple) * multiple
     return nearest if nearest >= at_least else math.ceil(length / multiple) * multiple

@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 import torch
 
-from distill.colour import UNKNOWN, colourise, panel
+from distill.colour import COLUMNS, UNKNOWN, colourise, panel
 from distill.types import Batch, Space
 
 
@@ -48,11 +48,33 @@ def test_a_panel_shows_image_target_and_prediction():
         valid=valid,
     )
     pred = torch.where(valid, 5 / depth + 1, torch.nan)
-    image, target, shown = np.split(panel(batch, pred, Space.AFFINE_DISPARITY), 3, axis=1)
+    made = panel(batch, pred, Space.AFFINE_DISPARITY)
+    image, target, shown, error = np.split(made, len(COLUMNS), axis=1)
     assert (image == 128).all()
     assert (target[0, 0] == UNKNOWN).all()
     # right up to scale and shift: the same picture, but for the steps of the colour map
     assert np.abs(target.astype(int) - shown).max() < 10
     assert len(np.unique(target.reshape(-1, 3), axis=0)) > 8
+    assert (error[0, 0] == UNKNOWN).all()
+    assert (error.reshape(-1, 3)[1:] == error[1, 1]).all()
+    assert error[1, 1].max() < 10
     two = Batch(key=["a", "b"], image=torch.zeros(2, 3, 3, 4), space=[None, None])
     assert panel(two, torch.zeros(2, 3, 4), Space.AFFINE_DISPARITY).shape == (6, 8, 3)
+
+
+def test_metres_share_the_truths_range_and_errors_are_relative():
+    truth = torch.tensor([[[1.0, 2.0, 4.0, 8.0]] * 2])
+    batch = Batch(
+        key=["set/0"],
+        image=torch.zeros(1, 3, 2, 4),
+        space=[Space.METRIC_DEPTH],
+        target=truth,
+        valid=truth > 0,
+    )
+    made = panel(batch, 1.25 * truth, Space.METRIC_DEPTH)
+    _, target, shown, error = np.split(made, len(COLUMNS), axis=1)
+    assert not np.array_equal(target, shown)
+    half_way = np.round(np.array(matplotlib.colormaps["magma"](0.5)[:3]) * 255)
+    assert (error == half_way).all()
+    exact = np.split(panel(batch, truth, Space.METRIC_DEPTH), len(COLUMNS), axis=1)
+    assert np.array_equal(exact[1], exact[2])

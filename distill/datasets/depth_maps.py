@@ -51,7 +51,7 @@ def depth_sample(
         image: RGB in [0, 1].
         depth: in `space`.
         valid: what the data set calls measured; decide it before any unit conversion.
-        space: `METRIC_DEPTH` (metres), or `SCALE_INVARIANT_DEPTH` of a reconstruction.
+        space: `METRIC_DEPTH` (metres), `SCALE_INVARIANT_DEPTH` of a reconstruction, or disparity.
         far: at infinity; nothing `far` stays valid.
         K: of the image.
 

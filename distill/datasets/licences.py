@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 
 from distill import licences, lineage
+from distill.datasets.apart import Apart
 from distill.datasets.in_memory import InMemory
 from distill.datasets.pseudo_labelled import PseudoLabelled
 from distill.labels.store import LabelStore
@@ -36,7 +37,7 @@ LICENCES = {  # of the data, by their reader: name on the hub, and who says so
 
 def of_dataset(dataset: Dataset) -> Lineage:
     """What is known of a data set; of pseudo-labels, their teachers and their images."""
-    if isinstance(dataset, InMemory):
+    if isinstance(dataset, InMemory | Apart):
         return of_dataset(dataset.dataset)
     if isinstance(dataset, PseudoLabelled):
         return of_labels(dataset.store, dataset.images)

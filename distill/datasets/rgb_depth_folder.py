@@ -8,7 +8,7 @@ import numpy as np
 
 from distill.datasets import depth_files, depth_maps, images
 from distill.datasets.folders import files_below
-from distill.types import Sample
+from distill.types import Sample, Space
 
 _KITTI = 256.0
 
@@ -27,10 +27,12 @@ class RgbDepthFolder:
             are metres.
         invalid: numbers, as stored, that are no measurement either, such as 65535.
         allow_8bit: take depth of 8 bits, too: at most 256 levels, from which little is learnt.
+        space: what the numbers mean, if not depth in metres; `units_per_metre` is then left out.
 
     Raises:
         FileNotFoundError: a folder is missing.
-        ValueError: the files do not pair up, or `units_per_metre` is not positive.
+        ValueError: the files do not pair up, or `units_per_metre` is not positive or makes no
+            sense for `space`.
     """
 
     def __init__(
@@ -43,11 +45,14 @@ class RgbDepthFolder:
         units_per_metre: float | int | None = None,
         invalid: Collection[float | int] = (),
         allow_8bit: bool = False,
+        space: Space = Space.METRIC_DEPTH,
     ) -> None:
+        if units_per_metre is not None and space is not Space.METRIC_DEPTH:
+            raise ValueError(f"{name}: {space.value} has no metres; leave units_per_metre out")
         if units_per_metre is not None and not units_per_metre > 0:
             raise ValueError(f"{name}: units_per_metre must be positive, got {units_per_metre}")
         self.root, self.name, self.units_per_metre = root, name, units_per_metre
-        self.invalid, self.allow_8bit = tuple(invalid), allow_8bit
+        self.invalid, self.allow_8bit, self.space = tuple(invalid), allow_8bit, space
         pictures = _found(root, rgb, images.suffixes_of_images())
         depths = _found(root, depth, depth_files.suffixes())
         alone = sorted(pictures.keys() ^ depths.keys())
@@ -79,11 +84,12 @@ class RgbDepthFolder:
                 f"{self.root / depth}: expected 16-bit grey or floats, got 8 bits: export the "
                 "numbers, or pass allow_8bit=True"
             )
-        units = self.units_per_metre or (_KITTI if stored.dtype.kind in "iu" else 1.0)
-        metres = (stored / units).astype(np.float32)
+        whole = stored.dtype.kind in "iu" and self.space is Space.METRIC_DEPTH
+        units = self.units_per_metre or (_KITTI if whole else 1.0)
+        numbers = (stored / units).astype(np.float32)
         image = images.read_image(self.root / rgb)
         valid = (stored > 0) & ~np.isin(stored, self.invalid)
-        return depth_maps.depth_sample(self.key(index), image, metres, valid)
+        return depth_maps.depth_sample(self.key(index), image, numbers, valid, space=self.space)
 
 
 def matcher(pattern: str) -> Callable[[str], tuple[str, ...] | None]:

@@ -2,19 +2,21 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from distill import launch, transforms
 from distill.evaluation.protocols import Alignment, Protocol
 from distill.evaluation.rows import truth
 from distill.evaluation.scoring import score
-from distill.loading import Mixture, batches
+from distill.geometry import to_space
+from distill.loading import Mixture, Transform, batches
 from distill.types import Batch, Dataset, Prediction, Sample
 
 PROTOCOL = Protocol(
@@ -95,16 +97,67 @@ class HeldOut:
         return Prediction(values=whole[0, 0].cpu(), space=student.space)
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldOutLosses:
+    """Losses of a student on held-out images, for truth of whatever kind its losses take.
+
+    Attributes:
+        open: builds the data set.
+        losses: by name, of (pred, target, valid), one value per sample.
+        transform: brings a sample to the form in which it is learned from, without chance.
+        images: at most so many, spread evenly over the data set.
+    """
+
+    open: Callable[[], Dataset]
+    losses: Mapping[str, Callable[..., Tensor]]
+    transform: Callable[[Sample], Sample]
+    images: int = 100
+
+    def __call__(self, student: Any) -> dict[str, float]:
+        """Mean of each loss over the images that have truth.
+
+        Raises:
+            ValueError: an image has no target, or one that the student's space cannot be made of.
+        """
+        dataset = self.open()
+        count = min(self.images, len(dataset))
+        first, processes = launch.place()
+        scored = []
+        for number in range(first, count, processes):
+            sample = self.transform(dataset[number * len(dataset) // count])
+            scored.append((number, self._row(student, sample)))
+        rows = [row for share in launch.told(scored) for row in share]
+        in_order = [row for _, row in sorted(rows, key=lambda entry: entry[0]) if row]
+        return {
+            name: math.fsum(row[name] for row in in_order) / len(in_order)
+            for name in self.losses
+            if in_order
+        }
+
+    def _row(self, student: Any, sample: Sample) -> dict[str, float]:
+        """Each loss of one image; nothing where it has no truth."""
+        if sample.target is None or sample.valid is None or sample.space is None:
+            raise ValueError(f"{sample.key}: no target to compare with")
+        spaces = {"source": sample.space, "target": student.space}
+        device = next(student.parameters()).device
+        maps = to_space(sample.target, sample.valid, sample.far, **spaces)
+        target, valid = (values[None].to(device) for values in maps)
+        if not valid.any():
+            return {}
+        pred = student(sample.image[None].to(device)).float()
+        return {name: loss(pred, target, valid).item() for name, loss in self.losses.items()}
+
+
 def pictures(held_out: HeldOut, multiple: int = 14) -> Batch:
     """Four of the held-out images, or all of fewer, cropped to squares: always the same."""
-    dataset = held_out.open()
-    drawn = batches(
-        Mixture([(dataset, None)]),
-        batch_size=min(_SHOWN, len(dataset)),
-        transform=partial(
-            transforms.resize_and_crop, size=held_out.size, multiple=multiple, flip=0.0
-        ),
-        seed=0,
-    )
+    crop = partial(transforms.resize_and_crop, size=held_out.size, multiple=multiple, flip=0.0)
+    return shown(held_out.open, crop)
+
+
+def shown(open_set: Callable[[], Dataset], transform: Transform) -> Batch:
+    """Four samples of a data set, or all of fewer: always the same."""
+    dataset = open_set()
+    count = min(_SHOWN, len(dataset))
+    drawn = batches(Mixture([(dataset, None)]), batch_size=count, transform=transform, seed=0)
     with contextlib.closing(drawn):
         return next(drawn)

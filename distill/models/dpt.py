@@ -15,7 +15,6 @@ Plain transformers must load what trains here, so the classes that it has decide
 
 import copy
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from transformers import (
     AutoConfig,
     CHMv2Config,
     CHMv2ForDepthEstimation,
+    DepthAnythingForDepthEstimation,
     Dinov2Config,
     DPTConfig,
     DPTForDepthEstimation,
@@ -34,7 +34,15 @@ from transformers import (
 )
 
 from distill.models.depth_anything import SIZES, DepthAnything, depth_anything, load_depth_anything
-from distill.models.encoders import Description, describe, in_timm, load_encoder, resized, tapped
+from distill.models.encoders import (
+    Description,
+    Shape,
+    describe,
+    in_timm,
+    load_encoder,
+    resized,
+    tapped,
+)
 from distill.models.weights import load_strictly
 from distill.types import Space
 
@@ -188,6 +196,13 @@ def _head(network: Any) -> list[Any]:
     return list(layers)[:5]
 
 
+def last_convolution(network: Any) -> Any:
+    """Whose output is the map, before the final activation."""
+    if isinstance(network, DepthAnythingForDepthEstimation):
+        return network.head.conv3
+    return _head(network)[4]
+
+
 def _stretched(values: Tensor, size: tuple[int, int]) -> Float[Tensor, "b h w"]:
     if tuple(values.shape[-2:]) == size:
         return values
@@ -243,9 +258,11 @@ def student(
     free = found.kind == "dinov3_vit"
     if not free and found.kind != "timm_backbone":
         found = in_timm(found)
-    side = _shape(found, size).side
+    shape = found.shape(size)
     taps = _quarters(found) if free else found.taps
-    config = _with_registers(found, taps, fusion) if free else _hybrid(found, taps, fusion, side)
+    config = (
+        _with_registers(found, taps, fusion) if free else _hybrid(found, taps, fusion, shape.side)
+    )
     cast(Any, config).depth_estimation_type = "relative" if max_depth is None else "metric"
     network: Any = (CHMv2ForDepthEstimation if free else DPTForDepthEstimation)(cast(Any, config))
     backbone = network.backbone if free else network.dpt.embeddings.backbone
@@ -255,48 +272,8 @@ def student(
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and module not in inside:
             module.reset_parameters()
     _begin(network, max_depth)
-    shown = processor(network.config, side=side, mean=list(found.mean), std=list(found.std))
+    shown = processor(network.config, side=shape.side, mean=list(found.mean), std=list(found.std))
     return Dpt(network, shown, weights_from=encoder)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What pictures a student is made for.
-
-    Attributes:
-        side: of the picture, pixels.
-        multiple: of which both sides are.
-        cell: side of what one of the encoder's tokens stands for, pixels.
-        square: whether it takes them squeezed to a square of `side`.
-    """
-
-    side: int
-    multiple: int
-    cell: int
-    square: bool
-
-
-def shape(encoder: str | Path, size: int | None = None) -> Shape:
-    """What pictures `student(encoder, size=size)` is made for; reads no weights.
-
-    Raises:
-        FileNotFoundError: the encoder's config.json cannot be had.
-        ValueError: as `student`.
-    """
-    found = describe(encoder)
-    known = {"dinov2", "dinov3_vit", "timm_backbone"}
-    return _shape(found if found.kind in known else in_timm(found), size)
-
-
-def _shape(found: Description, size: int | None) -> Shape:
-    cell = found.maps[-1][1]
-    square = found.kind == "timm_backbone"
-    multiple = 2 * cell if found.kind == "dinov3_vit" else cell
-    side = found.side or size or (518 // multiple * multiple if found.kind == "dinov2" else 384)
-    if (size is not None and side != size) or side % multiple:
-        only = f"{found.side} alone" if found.side else f"multiples of {multiple}"
-        raise ValueError(f"dpt: size {size or side} for {found.source}, which takes {only}")
-    return Shape(side, multiple, cell, square)
 
 
 def load_student(source: str | Path) -> DepthAnything | Dpt:
@@ -323,6 +300,24 @@ def load_student(source: str | Path) -> DepthAnything | Dpt:
     network = load_strictly(holder.from_pretrained, source)
     shown = DPTImageProcessor.from_pretrained(str(source))
     return Dpt(network, cast(DPTImageProcessor, shown), weights_from=source)
+
+
+def made_for(source: str | Path) -> Shape:
+    """What pictures the network of `load_student(source)` takes; reads no weights.
+
+    Raises:
+        FileNotFoundError: neither here nor on the hub.
+    """
+    try:
+        config: Any = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+        shown: Any = DPTImageProcessor.from_pretrained(str(source))
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{source}: no model with its processor here, nor on the hub"
+        ) from error
+    cell, square = config.patch_size, config.model_type == "dpt"
+    multiple = 2 * cell if config.model_type == "chmv2" else cell
+    return Shape(int(shown.size["height"]), multiple, cell, square)
 
 
 def _size_of(found: Description) -> str:
@@ -390,7 +385,7 @@ def _hybrid(found: Description, taps: list[int], fusion: int, side: int) -> DPTC
 
 def _begin(network: nn.Module, max_depth: float | None) -> None:
     """The last convolution: alive, and in metres where metres are predicted."""
-    last = _head(network)[4]
+    last = last_convolution(network)
     with torch.no_grad():
         last.bias.fill_(1.0)
         if max_depth is not None:

@@ -31,6 +31,23 @@ _ABSENT = r"mask_token$|hidden_states_norms\."
 _PROBE = 256  # pixels, where an encoder is asked what its maps are like
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What pictures a student on an encoder is made for (`models.dpt`).
+
+    Attributes:
+        side: of the picture, pixels.
+        multiple: of which both sides are.
+        cell: side of what one of the encoder's tokens stands for, pixels.
+        square: whether it takes them squeezed to a square of `side`.
+    """
+
+    side: int
+    multiple: int
+    cell: int
+    square: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Description:
     """What is known of an encoder before its weights are read.
@@ -96,11 +113,41 @@ class Description:
             raise ValueError(f"{self.source}: maps of strides {strides}, three are needed")
         return [round(depth * part / 3) for part in (1, 2, 3)]
 
+    def shape(self, size: int | None = None) -> Shape:
+        """What pictures a student on it is made for.
+
+        Args:
+            size: side, pixels; None: the encoder's own, 518 of DINOv2, 384 where it has none.
+
+        Raises:
+            ValueError: it does not take this `size`.
+        """
+        cell = self.maps[-1][1]
+        multiple = 2 * cell if self.kind == "dinov3_vit" else cell
+        usual = 518 // multiple * multiple if self.kind == "dinov2" else 384
+        side = self.side or size or usual
+        if (size is not None and side != size) or side % multiple:
+            only = f"{self.side} alone" if self.side else f"multiples of {multiple}"
+            raise ValueError(f"{self.source}: size {size or side}, but it takes {only}")
+        return Shape(side, multiple, cell, square=self.kind == "timm_backbone")
+
 
 _OTHERS = (
     "encoders that work: DINOv2 and DINOv3 in transformers' layout, and timm's with features_only, "
     "such as convnext, mobilenetv4, efficientvit, fastvit, deit3, siglip, eva02"
 )
+
+
+def shape(source: str | Path, size: int | None = None) -> Shape:
+    """What pictures `dpt.student(source, size=size)` is made for; reads no weights.
+
+    Raises:
+        FileNotFoundError: the encoder's config.json cannot be had.
+        ValueError: no depth network could hold it, or it does not take this `size`.
+    """
+    found = describe(source)
+    ours = found.kind in {"dinov2", "dinov3_vit", "timm_backbone"}
+    return (found if ours else in_timm(found)).shape(size)
 
 
 def describe(source: str | Path) -> Description:

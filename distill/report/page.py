@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 
 from distill import atomic
-from distill.colour import colourise
+from distill.colour import COLUMNS, ERROR_TOP, colourise
 from distill.datasets.images import read_pil
 from distill.evaluation import benchmarks
 from distill.evaluation.metrics import METRICS
@@ -26,7 +26,6 @@ from distill.report.figures import COLOURS, bars, curves, data_uri, sheet
 from distill.tracking import read_rows
 from distill.types import Space
 
-ERROR_TOP = 0.5  # AbsRel that the error maps show brightest
 _FIRST = ("teacher", "student")  # then the others by name
 _NO_CURVE = ("lr/", "seconds", "wait_s", "step")
 _NAMES = ("AbsRel", "SqRel", "RMSE", "RMSElog", "log10", "SILog", "δ1", "δ2", "δ3")
@@ -72,6 +71,7 @@ def write_report(run: Path) -> Path:
         error_top=ERROR_TOP,
         curves=_curves(trainings),
         legend=dict(zip(trainings, COLOURS, strict=False)),
+        changes={name: found for name, folder in trainings.items() if (found := _change(folder))},
         samples={name: _samples(folder) for name, folder in trainings.items()},
         stores={name: _labels(folder) for name, folder in stores.items()},
         ran={name: _record(folder) for name, folder in _members(run, "run.json").items()},
@@ -161,6 +161,44 @@ def _curves(trainings: Mapping[str, Path]) -> list[str]:
                 lines = series.setdefault(name, {known: [] for known in trainings})
                 lines[run].append((row["step"], row[name]))
     return [curves(name, lines) for name, lines in series.items()]
+
+
+def _change(folder: Path) -> dict[str, Any] | None:
+    """What a run made of what it started from: its fixed pictures and its scores, first and last.
+
+    None for a run that did not look before its first update, or whose pictures have no targets.
+    """
+    files = sorted((folder / "samples").glob("*.png"))
+    if len(files) < 2 or files[0].stem != f"step-{0:09d}":
+        return None
+    first, last = (np.asarray(read_pil(path)) for path in (files[0], files[-1]))
+    side, uneven = divmod(first.shape[1], len(COLUMNS))
+    if uneven or first.shape[0] % side or first.shape != last.shape:
+        return None
+    parts = {
+        **dict(zip(("image", "truth", "before", "error before"), _columns(first), strict=True)),
+        **dict(zip(("after", "error after"), _columns(last)[2:], strict=True)),
+    }
+    order = ("image", "truth", "before", "after", "error before", "error after")
+    rows = [row for row in read_rows(folder / "metrics.jsonl") if any(map(_is_score, row))]
+    scores = {
+        name.removeprefix("val/"): (rows[0][name], rows[-1][name])
+        for name in (rows[0] if rows else ())
+        if _is_score(name) and name in rows[-1]
+    }
+    pictures = [
+        {name: data_uri(parts[name][top : top + side]) for name in order}
+        for top in range(0, first.shape[0], side)
+    ]
+    return {"pictures": pictures, "scores": scores, "step": int(files[-1].stem.split("-")[1])}
+
+
+def _columns(panel: Any) -> list[Any]:
+    return np.split(panel, len(COLUMNS), axis=1)
+
+
+def _is_score(name: str) -> bool:
+    return name.startswith("val/")
 
 
 def _samples(folder: Path) -> dict[str, str]:
