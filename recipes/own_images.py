@@ -115,7 +115,7 @@ def student(
 
 def tiny(data: Path | str = PHOTOS, *, labels: Path = LABELS) -> TrainJob:
     """Two steps of a small Depth Anything from scratch: proves that the recipe runs."""
-    made = student(data, labels=labels, batch_size=2, steps=2, warmup=0, feature=0, held_out=0.5)
+    made = student(data, labels=labels, batch_size=2, steps=2, warmup=0, feature=0.0, held_out=0.5)
     seen = partial(_seen, made_for=_tiny_shape)
     opened = partial(_labelled, data, labels, 0.5)
     return replace(
