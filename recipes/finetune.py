@@ -287,7 +287,7 @@ def _seen(
 ) -> Sample:
     """What the network learns from; without `rng` the whole picture at the size that it takes."""
     if max_depth is not None:
-        sample = within(sample, _NEAREST, max_depth)
+        sample = within(sample, _NEAREST, float(max_depth))
     made = form()
     given = {"size": made.side, "multiple": made.multiple, "square": made.square}
     return presented(sample, rng, **given, flip=flip)
