@@ -23,7 +23,7 @@ class Tracker:
     """Writes a run's numbers and pictures below `out`; does nothing where it is not `enabled`.
 
     A row is `{"step": updates done, name: number, ...}`. What a resumed run will do again is
-    first taken back: rows after `start` go.
+    first taken back: rows after `start` go, all of them where it is 0.
     """
 
     def __init__(self, out: Path, *, start: int, steps: int, enabled: bool = True) -> None:
@@ -34,7 +34,7 @@ class Tracker:
         if not enabled:
             return
         path = out / "metrics.jsonl"
-        rows = [row for row in read_rows(path) if row["step"] <= start]
+        rows = [row for row in read_rows(path) if row["step"] <= start] if start else []
         atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
         self._rows = path.open("a")
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)

@@ -68,6 +68,27 @@ def test_a_sample_that_two_processes_cannot_read_counts_once(tmp_path: Path):
     assert (out / "summary.json").is_file()
 
 
+def test_a_second_start_on_a_folder_that_a_run_holds_is_refused(tmp_path: Path):
+    """Alone and as a pair, whose second process takes no lock itself and must not wait for ever."""
+    out, log = tmp_path / "out", tmp_path / "out-0.log"
+    first = start(out, steps=400, **SLOW)
+    wait_for_rows(out, more=2)
+    for count in (1, 2):
+        second = _processes(count, out, resume=True)
+        second[0].join(300)
+        assert second[0].exitcode == 1
+        assert f"another process is already writing to {out}" in log.read_text()
+        for process in second[1:]:  # torchrun would end it
+            process.kill()
+            process.join()
+    assert first.is_alive()
+    before = len(rows(out))
+    wait_for_rows(out, more=2)
+    assert len(rows(out)) > before
+    first.kill()
+    first.join()
+
+
 def test_three_processes_resume_to_the_last_bit(tmp_path: Path):
     """Of three numbers the order of addition matters, of two it does not."""
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"

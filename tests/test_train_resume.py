@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from range_server import serving
-from runs import SLOW, finish, quarantined, rows, sha256, wait_for_rows, weights
+from runs import SLOW, finish, quarantined, rows, sha256, state, wait_for_rows, weights
 from streaming import student_batches, write_labels, write_shards
 from training import job, start
 
@@ -35,7 +35,7 @@ def test_killed_three_times_and_resumed_is_the_same_run(tmp_path: Path, uninterr
     assert checkpoint.latest(out / "checkpoints") is not None, "killed too early"
     assert not (out / "summary.json").exists(), "killed too late"
     finish(start(out, resume=True, steps=40, **SLOW))
-    assert weights(out) == weights(uninterrupted)
+    assert state(out) == state(uninterrupted)
     assert rows(out) == rows(uninterrupted)
 
 
