@@ -39,7 +39,8 @@ class TrainJob:
         steps: updates.
         lr: learning rate of each parameter group, of (step, steps).
         optimizer: of the objective's parameter groups: `optim.adamw` or `optim.Muon`.
-        accumulate: batches of an update on each process; changes memory, not the result.
+        accumulate: batches of an update on each process; changes memory, not the result, but for
+            CutMix, whose partners are of one batch.
         max_grad_norm: longer gradients are shortened to this; None leaves them.
         precision: of the network's arithmetic; weights and losses are float32.
         ema: decay of a moving average of the weights, which is then validated and exported.
