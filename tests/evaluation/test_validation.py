@@ -3,7 +3,7 @@
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -128,7 +128,7 @@ def test_pictures_are_always_the_same():
 
 
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"images": 0}])
-def test_senseless_numbers_are_refused(wrong: dict[str, int]):
+def test_senseless_numbers_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ValueError, match="both must be >= 1"):
         HeldOut(open=partial(Ramps), **wrong)
 
