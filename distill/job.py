@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from types import MethodType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -221,6 +222,8 @@ def describe(value: Any) -> Any:
         case partial():
             call = {"call": describe(value.func), "args": describe(value.args)}
             plain = call | describe(value.keywords)
+        case MethodType():
+            plain = {"call": describe(value.__func__), "of": describe(value.__self__)}
         case dict():
             plain = {str(key): describe(entry) for key, entry in value.items()}
         case list() | tuple():

@@ -69,6 +69,8 @@ HELPED = {"assistant": "ROOT/dinov2_depth"}
 OTHER: dict[str, tuple[str, dict[str, str]]] = {
     "data": ("ROOT/elsewhere", {}),
     "network": ("vits", {}),
+    "units_per_metre": ("7", {}),
+    "meaning": ("depth", {}),
     "benchmark": ("nyu", {}),
     "benchmarks": ("nyu", {}),
     "size": ("70", {}),
@@ -102,7 +104,7 @@ OTHER: dict[str, tuple[str, dict[str, str]]] = {
     "trim_region": ("7", TRIM),
     "trim_mean": ("valid", TRIM),
     "trim_gradient": ("true", TRIM | {"gradient": "1"}),
-    "gradient": ("0.5", {}),
+    "gradient": ("0.7", {}),
     "scales": ("2", {"gradient": "1"}),
     "ssi": ("ls_mse", {}),
     "reduction": ("pixels", {"min_confidence": "0.5"}),  # dense labels have equally many

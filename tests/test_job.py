@@ -108,6 +108,12 @@ def test_describe_is_plain_json():
     assert plain["f"] == "distill.job:describe"
 
 
+def test_a_method_is_described_with_whose_it_is():
+    one, two = (job.describe(Path(name).open) for name in ("a", "b"))
+    assert one == {"call": "pathlib:Path.open", "of": "a"}
+    assert two["of"] == "b"
+
+
 def test_seed_everything_repeats():
     draws = []
     for _ in range(2):

@@ -181,7 +181,8 @@ def test_partners_that_are_missing_and_files_that_are_damaged(tmp_path: Path):
     ]
     text = found.text
     assert "alone      1 images without depth: rgb/0007.jpg" in text
-    assert "depth/0001.png: damaged" in text
+    assert "rgb/0001.jpg + depth/0001.png" in text
+    assert "damaged" in found.unreadable["rgb/0001.jpg + depth/0001.png"]
 
 
 def test_maps_that_are_nearly_empty(tmp_path: Path):
