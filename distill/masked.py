@@ -26,7 +26,7 @@ def fill(
 
 def count(valid: Bool[Tensor, "b h w"]) -> Int[Tensor, " b"]:
     """Number of valid pixels."""
-    return valid.flatten(1).sum(dim=1, dtype=torch.int32).long()  # a third of the time of int64
+    return valid.flatten(1).sum(dim=1, dtype=torch.int32).long()  # quicker than in int64
 
 
 def mean(values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
@@ -163,8 +163,8 @@ def _selects(values: Tensor) -> bool:
 def _ranked(values: Float[Tensor, "b n"], *places: Int[Tensor, " b"]) -> list[Float[Tensor, " b"]]:
     """What stands at each of `places`, from 0, when each row is sorted.
 
-    On a CPU NumPy selects it, at 518 pixels in a thirtieth of the time of torch's sort. Elsewhere a
-    place of its own for each row would have to be read back to the host.
+    On a CPU NumPy selects it, without sorting. Elsewhere a place of its own for each row would have
+    to be read back to the host.
     """
     if not _selects(values):
         ranked = values.sort(dim=1).values

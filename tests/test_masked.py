@@ -129,3 +129,22 @@ def test_count_and_fill():
     valid = mask([1, 0, 1, 0, 1])
     assert masked.count(valid).tolist() == [3]
     assert masked.fill(VALUES, valid, -1.0).tolist() == [[[1, -1, 3, -1, 10]]]
+
+
+def test_selecting_and_sorting_find_the_same(monkeypatch):
+    """A CPU selects, a GPU sorts: values, what is kept, and where a median's gradient goes."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(5, 31, 37, generator=generator).requires_grad_()
+    valid = torch.rand(5, 31, 37, generator=generator) > 0.3
+    valid[1], valid[2] = True, False
+
+    def found():
+        middle = masked.median(values, valid)
+        (gradient,) = torch.autograd.grad(middle.sum(), values)
+        kept, rank = (f(values, valid, 0.9) for f in (masked.smallest, masked.quantile))
+        return middle.detach(), gradient, kept, rank
+
+    selected = found()
+    monkeypatch.setattr(masked, "_selects", lambda _: False)
+    for ours, sorted_ in zip(selected, found(), strict=True):
+        assert torch.equal(ours, sorted_)

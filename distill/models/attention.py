@@ -26,8 +26,8 @@ def attention(
     """Softmax of the scaled products, times the values, as transformers calls it.
 
     torch's fused kernel, except where the plain products are faster: of few tokens, and on a CPU in
-    bfloat16 with a backward pass, of which the fused one uses a third of the processor's peak. The
-    plain ones keep the weights, n * n numbers a head.
+    bfloat16 with a backward pass. The plain ones keep the weights, n * n numbers a head, and round
+    the scores to bfloat16 before the softmax, as transformers' own do; the fused one does not.
 
     Args:
         module: whose attention it is.

@@ -26,8 +26,8 @@ def blocks_of(network: nn.Module) -> Iterator[nn.Module]:
 def compile_blocks(network: nn.Module) -> None:
     """Have torch compile each block when it first meets a batch.
 
-    Blocks of one shape share the code. What lies between them runs as it is: convolutions gain
-    nothing from it on a CPU, and lose in the backward pass.
+    Blocks of one shape share the code. What lies between them runs as it is: compiled as a whole,
+    the network was slower on a CPU.
 
     Raises:
         ValueError: there are none.
