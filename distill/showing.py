@@ -1,6 +1,7 @@
 """What a run shows of its student while it trains: numbers on held-out images, and pictures."""
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,6 +9,9 @@ from distill.colour import panel
 from distill.tracking import Tracker
 from distill.types import Batch
 from distill.watch import check_alive
+
+# In float32 the scores of equal weights were equal to the last bit; kernels may be chosen anew.
+_SAME = 1e-4
 
 
 @runtime_checkable
@@ -53,9 +57,12 @@ def show(
 
     Raises:
         GuardStop: the output has died.
+        ValueError: before the first update, the student is not the model that it was loaded as.
     """
     with engine.looking() as student:
         numbers = validation(student) if validation else {}
+        if validation and engine.step == 0:
+            _check_start(student, numbers, validation)
         if pictures is not None:
             tracker.row(engine.step, {f"val/{k}": float(v) for k, v in numbers.items()})
             batch = engine.place(pictures)
@@ -63,3 +70,21 @@ def show(
             check_alive(pred, where=f"the fixed pictures after step {engine.step}")
             tracker.picture(engine.step, panel(batch, pred, student.space))
     engine.wait()
+
+
+def _check_start(
+    student: Any,
+    numbers: Mapping[str, float],
+    validation: Callable[[Any], Mapping[str, float]],
+) -> None:
+    """A student that was loaded whole must score as that model does, loaded afresh."""
+    if (imported := getattr(student, "imported", None)) is None:
+        return
+    device = next(student.parameters()).device
+    for name, expected in validation(imported().to(device).eval()).items():
+        if not math.isclose(numbers[name], expected, rel_tol=_SAME, abs_tol=_SAME):
+            raise ValueError(
+                f"the student starts with {name} {numbers[name]:.6g}, but {student.weights_from}, "
+                f"which it was loaded from, has {expected:.6g}: something changes its weights or "
+                "its input between loading and training"
+            )

@@ -5,7 +5,9 @@ published dimensions; the `tiny` ones train from scratch on two CPU cores.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -120,6 +122,7 @@ class DepthAnything(nn.Module):
         multiple: height and width of an image must be multiples of this.
         image_size: side for which the position embedding is stored, pixels.
         weights_from: hub id or path of weights that it starts from; None from scratch.
+        imported: loads afresh the model that this one is; None if it is none that was stored.
     """
 
     mean: Tensor
@@ -130,6 +133,7 @@ class DepthAnything(nn.Module):
     ) -> None:
         super().__init__()
         self.weights_from = weights_from
+        self.imported: Callable[[], nn.Module] | None = None
         # convolutions over channels_last run 1.5 to 2 times faster on CPU, and on GPU in bf16
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - overload of nn.Module.to
         metric = network.config.depth_estimation_type == "metric"
@@ -295,7 +299,9 @@ def load_depth_anything(source: str | Path) -> DepthAnything:
             f"depth_anything: no config.json in {source}; a trained model is the folder `model` of "
             "its run, an official .pth becomes one with `distill convert`"
         ) from error
-    return DepthAnything(network, weights_from=source)
+    student = DepthAnything(network, weights_from=source)
+    student.imported = partial(load_depth_anything, source)
+    return student
 
 
 def layout(architecture: Architecture) -> Layout:

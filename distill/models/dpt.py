@@ -15,6 +15,8 @@ Plain transformers must load what trains here, so the classes that it has decide
 
 import copy
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,6 +62,7 @@ class Dpt(nn.Module):
         image_size: side that the exported processor gives pictures, pixels.
         cell: side of what one of the encoder's tokens stands for, pixels.
         weights_from: hub id or path of weights that it starts from.
+        imported: loads afresh the model that this one is; None if it is none that was stored.
     """
 
     mean: Tensor
@@ -74,6 +77,7 @@ class Dpt(nn.Module):
     ) -> None:
         super().__init__()
         self.weights_from = weights_from
+        self.imported: Callable[[], nn.Module] | None = None
         self.network = cast(Any, network).to(memory_format=torch.channels_last)
         metric = getattr(network.config, "depth_estimation_type", "relative") == "metric"
         self.space = Space.METRIC_DEPTH if metric else Space.AFFINE_DISPARITY
@@ -299,7 +303,9 @@ def load_student(source: str | Path) -> DepthAnything | Dpt:
     holder = CHMv2ForDepthEstimation if kind.model_type == "chmv2" else DPTForDepthEstimation
     network = load_strictly(holder.from_pretrained, source)
     shown = DPTImageProcessor.from_pretrained(str(source))
-    return Dpt(network, cast(DPTImageProcessor, shown), weights_from=source)
+    student = Dpt(network, cast(DPTImageProcessor, shown), weights_from=source)
+    student.imported = partial(load_student, source)
+    return student
 
 
 def made_for(source: str | Path) -> Shape:

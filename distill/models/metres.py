@@ -64,5 +64,5 @@ def in_metres(
     if bounded:
         network.config.max_depth = network.head.max_depth = max_depth
         network.head.activation2 = nn.Sigmoid()
-    student.space = Space.METRIC_DEPTH
+    student.space, student.imported = Space.METRIC_DEPTH, None
     return cast(DepthAnything | Dpt, student.train())
