@@ -39,6 +39,31 @@ def test_killed_three_times_and_resumed_is_the_same_run(tmp_path: Path, uninterr
     assert rows(out) == rows(uninterrupted)
 
 
+@pytest.mark.slow
+def test_killed_at_twenty_random_points_every_bit_of_state_is_the_same(tmp_path: Path):
+    """Each life has another number of workers; some end while they start, some while they save."""
+    fields: dict[str, Any] = {"steps": 240, "checkpoint_every": 2, "data": {"slow": 0.005}}
+    whole, out, moments = tmp_path / "whole", tmp_path / "run", random.Random(1)
+    finish(start(whole, **fields))
+    at = []
+    for kill in range(20):
+        process = start(out, resume=True, workers=(0, 1, 2)[kill % 3], **fields)
+        if kill % 5 == 4:
+            time.sleep(moments.uniform(0.1, 1.5))
+        else:
+            wait_for_rows(out, more=moments.randrange(3, 10))
+            time.sleep(moments.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "the run has ended"
+        last = checkpoint.latest(out / "checkpoints")
+        at.append(checkpoint.load(last).step if last else 0)
+    assert len(set(at)) >= 12, f"killed at {at}"
+    finish(start(out, resume=True, workers=1, **fields))
+    assert state(out) == state(whole)
+    assert rows(out) == rows(whole)
+
+
 @pytest.mark.parametrize("validate_every", [6, 1])
 def test_sigterm_leaves_a_checkpoint_and_goes_on_exactly(
     tmp_path: Path, uninterrupted: Path, validate_every: int
