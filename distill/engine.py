@@ -21,7 +21,7 @@ from distill.loading import on_device
 from distill.types import Batch
 from distill.watch import Watch
 
-_FROZEN = "frozen."  # an objective's helpers are neither trained nor saved
+FROZEN = "frozen."  # an objective's helpers are neither trained nor saved
 
 
 def accelerator(precision: str) -> Accelerator:
@@ -86,7 +86,7 @@ class Engine:
         self._hollow = dict(self._shown.state_dict())
         self._in_pieces = sharding.asked()
         if self._in_pieces:
-            sharding.shard(objective, accelerator.device, whole=_FROZEN)
+            sharding.shard(objective, accelerator.device, whole=FROZEN)
             if accelerator.native_amp:
                 autocast = torch.autocast(accelerator.device.type, torch.bfloat16)
                 objective.forward = autocast(objective.forward)
@@ -254,7 +254,7 @@ class Engine:
     def _weights(self) -> dict[str, Tensor]:
         """What is saved of the objective."""
         state: dict[str, Tensor] = self._bare.state_dict()
-        return {name: value for name, value in state.items() if not name.startswith(_FROZEN)}
+        return {name: value for name, value in state.items() if not name.startswith(FROZEN)}
 
     def _moments(self) -> dict[str, Tensor]:
         state = self._bare_optimizer.state

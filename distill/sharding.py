@@ -15,6 +15,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from distill.models.blocks import blocks_of
+
 _REFUSED = {
     "FSDP_OFFLOAD_PARAMS": "weights stay on the device",
     "FSDP_ACTIVATION_CHECKPOINTING": "the job's activation_checkpointing does it",
@@ -36,7 +38,7 @@ def shard(objective: nn.Module, device: torch.device, *, whole: str) -> None:
     """Cut the parameters of `objective` into pieces, one group of them for each block.
 
     Blocks are modules of the classes that the launch file names
-    (`fsdp_transformer_layer_cls_to_wrap`), or else of those that transformers would not split;
+    (`fsdp_transformer_layer_cls_to_wrap`), or else the network's own (`models.blocks`);
     what lies in none of them is one more group. A block is put together before it computes, and
     cut again after that unless `fsdp_reshard_after_forward` is false.
 
@@ -56,7 +58,8 @@ def shard(objective: nn.Module, device: torch.device, *, whole: str) -> None:
     for parameter in objective.parameters():
         parameter.data = parameter.data.contiguous()  # rows of channels_last are not in one piece
     for parameter in kept:
-        parameter.data = parameter.data.to(device)
+        if not parameter.is_meta:  # as in a rehearsal
+            parameter.data = parameter.data.to(device)
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     reshard = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
     for block in _blocks(objective):
@@ -80,16 +83,14 @@ def _blocks(objective: nn.Module) -> list[nn.Module]:
     """Inner ones first."""
     named = os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP", "")
     names = {name.strip() for name in named.split(",") if name.strip()}
-    here = {type(module).__name__ for module in objective.modules()}
-    if missing := names - here:
+    classes = {module: type(module).__name__ for module in objective.modules()}
+    if missing := names - set(classes.values()):
         raise ValueError(
             f"fsdp_transformer_layer_cls_to_wrap names {sorted(missing)}, which "
-            f"{type(objective).__name__} has none of; it is made of {sorted(here)}"
+            f"{type(objective).__name__} has none of; it is made of {sorted(set(classes.values()))}"
         )
-    for module in objective.modules():
-        if not named:
-            names.update(getattr(module, "_no_split_modules", None) or ())
-    found = [module for module in objective.modules() if type(module).__name__ in names]
+    found = [module for module, name in classes.items() if name in names]
+    found = found if names else list(blocks_of(objective))
     return [module for module in reversed(found) if module is not objective]
 
 

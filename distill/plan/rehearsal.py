@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import patch_environment
 from torch import distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from distill import loading
+from distill import loading, sharding
+from distill.engine import FROZEN
 from distill.launch import check_split
 from distill.models import blocks
 from distill.plan.counting import shadows, size
@@ -167,7 +167,8 @@ def _part(job: Any, lies: Spread, rank: int, *, reads_data: bool) -> Part:
     if job.activation_checkpointing:
         blocks.checkpoint_activations(objective.student)
     if lies.kind == "FSDP":
-        _cut(objective, lies.layer)
+        with patch_environment(FSDP_TRANSFORMER_CLS_TO_WRAP=lies.layer):
+            sharding.shard(objective, torch.device("cpu"), whole=FROZEN)
     return Part(
         rank=rank,
         samples=tuple(tuple(next(numbers)) for _ in range(job.accumulate)),
@@ -176,19 +177,6 @@ def _part(job: Any, lies: Spread, rank: int, *, reads_data: bool) -> Part:
         frozen=_held(objective, trained=False),
         moments=_moments(job, objective),
     )
-
-
-def _cut(objective: nn.Module, layer: str) -> None:
-    """By rows, one group for each `layer`, as the launch file asks."""
-    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
-    layers = [module for module in objective.modules() if type(module).__name__ == layer]
-    if not layers:
-        raise ValueError(f"rehearse: FSDP wraps {layer}, of which the network has none")
-    kept = {p for name, p in objective.named_parameters() if name.startswith("frozen.")}
-    for module in layers:
-        if not kept.issuperset(module.parameters()):
-            fully_shard(module, mesh=mesh, ignored_params=kept)
-    fully_shard(objective, mesh=mesh, ignored_params=kept)
 
 
 def _held(objective: nn.Module, *, trained: bool) -> int:

@@ -71,7 +71,7 @@ def test_what_cannot_start():
         rehearse(small(batch_size=25, accumulate=5), ranks=8, launch=None, reads_data=False)
     with pytest.raises(ValueError, match="LabelJob does not train"):
         rehearse(labels.plain(), ranks=8, launch=None, reads_data=False)
-    with pytest.raises(ValueError, match=r"FSDP wraps Dinov2Layer, of which the network has none"):
+    with pytest.raises(ValueError, match=r"names \['Dinov2Layer'\], which Supervised has none of"):
         rehearse(job(batch_size=8), ranks=8, launch=FSDP, reads_data=False)
     with pytest.raises(FileNotFoundError, match="no launch file"):
         rehearse(small(), ranks=8, launch=Path("none.yaml"), reads_data=False)
