@@ -18,25 +18,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_hypersim
-import test_virtual_kitti2
-import tiny_teacher
 import torch
-from PIL import Image
-from transformers import Dinov2Model
+from recipe_data import ENCODER, write
 
 import recipes
 from distill import recipe
 from distill.job import describe, seed_everything
-from distill.models import dinov2
-from distill.models.depth_anything import SIZES, Architecture, depth_anything
-from distill.models.dinov2 import Encoder
+from distill.models.depth_anything import SIZES, Architecture
 from distill.optim import set_rates
 from distill.train import TrainJob
-from pseudo_labels.strategies.plain import plain
-from pseudo_labels.strategies.tta import flip
 
-ENCODER = Encoder(width=16, depth=4, heads=2, image_size=56)
 SMALL = {"size": "56", "batch_size": "4", "encoder_rate": "0.01", "head_rate": "0.01"}
 WATCHED = {**SMALL, "held_out_size": "56"}
 # ROOT stands for the folder with everything
@@ -142,30 +133,7 @@ def small_sizes() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def disk(small_sizes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything the recipes read, and of some things another."""
-    root = tmp_path_factory.mktemp("disk")
-    test_hypersim.miniature(root / "hypersim")
-    test_virtual_kitti2.miniature(root / "virtual_kitti2")
-    tiny_teacher.write_photos(root / "photos", count=6)
-    tiny_teacher.write_photos(root / "more_photos", count=7)
-    for name, strategy in (("labels", flip), ("other_labels", plain)):
-        tiny_teacher.job(root / "photos", strategy=strategy).run(root / name)
-    for number in range(3):
-        _write_held_out(root / "held_out", number)
-    for seed, name in enumerate(("dinov2", "other_dinov2")):
-        seed_everything(seed)
-        Dinov2Model(dinov2.configuration(ENCODER)).save_pretrained(root / name)
-        depth_anything("vits").save_pretrained(root / f"{name}_depth")
-    return root
-
-
-def _write_held_out(root: Path, number: int) -> None:
-    rng = np.random.default_rng(number)
-    for folder in ("rgb", "depth"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    pixels = rng.integers(0, 256, (60, 70, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(root / "rgb" / f"{number}.png")
-    np.save(root / "depth" / f"{number}.npy", rng.uniform(1, 9, (60, 70)).astype(np.float32))
+    return write(tmp_path_factory.mktemp("disk"))
 
 
 def _loop_fields(job: TrainJob) -> Any:
