@@ -173,8 +173,13 @@ def _normalised_difference(
 ) -> tuple[Float[Tensor, "b h w"], Bool[Tensor, "b h w"]]:
     location, scale = median_mad(target, valid)
     counted = valid & masked.enough(target, valid, scale)[:, None, None]
-    pred_hat = _normalised(pred, counted, *median_mad(pred, counted))
-    return pred_hat - _normalised(target, counted, location, scale), counted
+    # centred once, for its deviation and for itself
+    pred_hat = masked.full_precision(pred) - masked.median(pred, counted)[:, None, None]
+    pred_hat = masked.fill(pred_hat, counted)
+    size = pred_hat.abs().flatten(1).sum(dim=1) / masked.count(counted).clamp(min=1)
+    pred_hat = pred_hat * size.clamp(min=masked.EPS).reciprocal()[:, None, None]
+    target_hat = (masked.full_precision(target) - location[:, None, None]) / scale[:, None, None]
+    return pred_hat - masked.fill(target_hat, counted), counted
 
 
 def least_squares_difference(
@@ -196,11 +201,6 @@ def least_squares_difference(
     target, pred = masked.fill(target, counted), masked.fill(pred, counted)
     scale, shift = (x.to(pred.dtype)[:, None, None] for x in least_squares(pred, target, counted))
     return masked.fill(scale * pred + shift - target, counted), counted
-
-
-def _normalised(values: Tensor, valid: Tensor, location: Tensor, scale: Tensor) -> Tensor:
-    centred = masked.full_precision(values) - location[:, None, None]
-    return masked.fill(centred, valid) / scale[:, None, None]
 
 
 def _weighted_median(values: Float[Tensor, " n"], weight: Float[Tensor, " n"]) -> Float[Tensor, ""]:

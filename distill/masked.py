@@ -43,8 +43,9 @@ def median(values: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Floa
     if _selects(values):
         flat = fill(values, valid, torch.inf).flatten(1)
         (middle,) = _ranked(flat.detach(), (counted - 1).clamp(min=0) // 2)
-        place = (flat.detach() == middle[:, None]).view(torch.uint8).argmax(dim=1, keepdim=True)
-        middle = flat.gather(1, place)[:, 0]
+        if flat.requires_grad:
+            place = (flat.detach() == middle[:, None]).view(torch.uint8).argmax(dim=1, keepdim=True)
+            middle = flat.gather(1, place)[:, 0]
     else:
         middle = fill(values, valid, torch.nan).flatten(1).nanmedian(dim=1).values
     return torch.where(counted > 0, middle, 0.0)

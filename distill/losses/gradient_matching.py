@@ -47,33 +47,23 @@ def gradient_matching(
     maps, counted = difference(pred, target, valid)
     if trim:
         counted = masked.smallest_squares(maps.abs(), counted, 1 - trim, side=region)
-    strides = [2**level for level in range(scales)]
-    weight = None if weight is None else masked.fill(weight, counted)
-    levels = [
-        _level(
-            maps[:, ::k, ::k],
-            counted[:, ::k, ::k],
-            None if weight is None else weight[:, ::k, ::k],
-        )
-        for k in strides
-    ]
+    weight = counted.to(maps.dtype) if weight is None else masked.fill(weight, counted)
+    levels = [_level(maps, weight)]
+    for _ in range(scales - 1):
+        maps, weight = maps[:, ::2, ::2], weight[:, ::2, ::2]
+        levels.append(_level(maps, weight))
     return torch.stack(levels).sum(dim=0)
 
 
-def _level(difference: Tensor, valid: Tensor, weight: Tensor | None) -> Tensor:
+def _level(difference: Tensor, weight: Tensor) -> Tensor:
+    """Of one scale; `difference` is finite where nothing has a weight, too."""
     across = (difference[:, :, 1:] - difference[:, :, :-1]).abs()
     down = (difference[:, 1:] - difference[:, :-1]).abs()
-    if weight is not None:
-        across = across * torch.minimum(weight[:, :, 1:], weight[:, :, :-1])
-        down = down * torch.minimum(weight[:, 1:], weight[:, :-1])
-    total = _sum(across, valid[:, :, 1:] & valid[:, :, :-1]) + _sum(
-        down, valid[:, 1:] & valid[:, :-1]
-    )
-    if weight is None:
-        return total / masked.count(valid).clamp(min=1)
-    whole = _sum(weight, valid)
+    total = _sum(across * torch.minimum(weight[:, :, 1:], weight[:, :, :-1]))
+    total = total + _sum(down * torch.minimum(weight[:, 1:], weight[:, :-1]))
+    whole = _sum(weight)
     return total / torch.where(whole > 0, whole, 1.0)
 
 
-def _sum(values: Tensor, valid: Tensor) -> Tensor:
-    return masked.fill(values, valid).flatten(1).sum(dim=1)
+def _sum(values: Tensor) -> Tensor:
+    return values.flatten(1).sum(dim=1)

@@ -137,13 +137,15 @@ class Distillation(nn.Module):
         if sure is not None:
             valid[pseudo] &= (sure >= self.min_confidence) & (sure > 0)
         parts = [torch.ones_like(valid[pseudo])]
-        if self.perturb is not None and len(pseudo) > 0:
+        if self.perturb is not None and len(image[pseudo]) > 0:
             assert "seed" in batch, "CutMix draws its boxes from the batch's seed"
             mixed = self.perturb(image[pseudo], torch.Generator().manual_seed(batch["seed"]))
             inside = mixed.mask
-            image = image.index_copy(0, pseudo, mixed.image)
+            whole = isinstance(pseudo, slice)
+            image = mixed.image if whole else image.index_copy(0, pseudo, mixed.image)
             for map_ in (target, valid):
-                map_[pseudo] = torch.where(inside, map_[pseudo][mixed.partner], map_[pseudo])
+                own = map_[pseudo]
+                map_[pseudo] = torch.where(inside, own[mixed.partner], own)
             if sure is not None:
                 sure = torch.where(inside, sure[mixed.partner], sure)
             if mixed.boxes:
@@ -154,27 +156,27 @@ class Distillation(nn.Module):
         weight = sure if self.weighted else None
         return _View(image, pseudo, label, regions, weight, labelled, truth, known, keep)
 
-    def _confidence(self, batch: Batch, pseudo: Tensor) -> Float[Tensor, "p h w"] | None:
+    def _confidence(self, batch: Batch, pseudo: "_Samples") -> Float[Tensor, "p h w"] | None:
         """Of the pseudo-labels, where it is used."""
-        if not (self.weighted or self.min_confidence) or not len(pseudo):
+        numbers = torch.arange(len(batch["key"]))[pseudo]
+        if not (self.weighted or self.min_confidence) or not len(numbers):
             return None
         if "confidence" not in batch:
             raise ValueError(
-                f"{batch['key'][int(pseudo[0])]}: its label has no confidence to choose or weigh "
+                f"{batch['key'][int(numbers[0])]}: its label has no confidence to choose or weigh "
                 "pixels by; label with a strategy that compares (recipes.labels:flip, :council), "
                 "or learn with min_confidence=0 and weighted=False"
             )
         return batch["confidence"][pseudo]
 
-    def _parts(self, batch: Batch) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " l"]]:
-        """Indices of pseudo-labelled and of labelled samples, on the images' device."""
-        size, device = len(batch["key"]), batch["image"].device
-        flags = [False] * size
-        if self.labelled_terms and "labelled" in batch:
-            flags = batch["labelled"].tolist()
-        pseudo = torch.tensor([i for i in range(size) if not flags[i]], dtype=torch.int64)
-        labelled = torch.tensor([i for i in range(size) if flags[i]], dtype=torch.int64)
-        return pseudo.to(device), labelled.to(device)
+    def _parts(self, batch: Batch) -> "tuple[_Samples, _Samples]":
+        """Where pseudo-labelled and labelled samples stand; slices, which copy nothing, of all."""
+        flags = batch["labelled"].tolist() if self.labelled_terms and "labelled" in batch else []
+        if not any(flags):
+            return slice(None), slice(0, 0)
+        device = batch["image"].device
+        chosen = torch.tensor(flags, dtype=torch.bool)
+        return (~chosen).nonzero()[:, 0].to(device), chosen.nonzero()[:, 0].to(device)
 
     def _votes(self, view: "_View") -> tuple[Float[Tensor, " p"], Float[Tensor, " l"]]:
         """How much each pseudo-labelled and each labelled sample weighs."""
@@ -190,9 +192,12 @@ class Distillation(nn.Module):
         return {
             "pseudo": pseudo.sum(),
             "labelled": labelled.sum(),
-            "pseudo_images": ones * len(view.pseudo),
+            "pseudo_images": ones * len(view.label),
             "images": ones * len(view.image),
         }
+
+
+_Samples = slice | Int64[Tensor, "_"]
 
 
 @dataclass(frozen=True)
@@ -206,11 +211,11 @@ class _Region:
 @dataclass(frozen=True)
 class _View:
     image: Float[Tensor, "b 3 h w"]
-    pseudo: Int64[Tensor, " p"]
+    pseudo: _Samples
     label: Float[Tensor, "p h w"]
     regions: Sequence[_Region]
     weight: Float[Tensor, "p h w"] | None
-    labelled: Int64[Tensor, " l"]
+    labelled: _Samples
     truth: Float[Tensor, "l h w"]
     known: Bool[Tensor, "l h w"]
     keep: Bool[Tensor, " l"]

@@ -140,11 +140,12 @@ def report(
     """
     loss = torch.stack([term.weight * values[term.name] for term in terms]).sum()
     output = pred.detach().flatten(1)
+    centred = output - output.mean(1, keepdim=True)  # its square is quicker than `std`
     zeros = share((output == 0).float().mean(1), images)
     return {
         "loss": loss,
         **{name: value.detach() for name, value in values.items()},
         "zeros": zeros,
         "mean": share(output.abs().mean(1), images),
-        "spread": share(output.std(dim=1, correction=0), images),
+        "spread": share(centred.square().mean(1).sqrt(), images),
     }
