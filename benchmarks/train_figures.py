@@ -47,7 +47,7 @@ _TERMS = (
 def student_step(folder: Path) -> Figure:
     """Steps/s of V2's student S at 518 px, batch 2, frozen encoder and CutMix; and plainly."""
     ours = partial(train, partial(student_job, "vits", folder / "encoder"))
-    return _turns(folder, ours, partial(_plain, "vits", 2, folder / "encoder"))
+    return _turns(folder, ours, partial(_plain, "vits", 2, folder / "encoder"), repeats=5)
 
 
 def teacher_step(folder: Path) -> Figure:
@@ -236,7 +236,7 @@ def _losses(_: Path) -> float:
 
 
 def _turns(
-    folder: Path, ours: Callable[[Path], float], plain: Callable[[Path], float], *, repeats: int = 3
+    folder: Path, ours: Callable[[Path], float], plain: Callable[[Path], float], *, repeats: int
 ) -> Figure:
     """Steps/s of both, which take turns; medians."""
     times = [(apart(ours, folder / f"run{turn}"), apart(plain, folder)) for turn in range(repeats)]
