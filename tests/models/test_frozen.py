@@ -1,7 +1,9 @@
 """`models/frozen.py` against transformers' network: the same function, in both number formats."""
 
+from collections.abc import Iterator
 from typing import Any, cast
 
+import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -183,8 +185,16 @@ def test_an_error_in_the_network_reaches_the_caller(monkeypatch: pytest.MonkeyPa
         Inference(frozen, compiled=False)(images(1, 56, 56))
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the checks of shapes that tests add to all code: no compiler sees through them."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.mark.slow
-def test_compiled_is_near_and_the_same_every_time() -> None:
+def test_compiled_is_near_and_the_same_every_time(unchecked: None) -> None:
     frozen = FrozenDepthAnything(network(), torch.bfloat16).eval()
     plain, compiled = (Inference(frozen, compiled=flag) for flag in (False, True))
     for size in SIZES:
@@ -197,7 +207,7 @@ def test_compiled_is_near_and_the_same_every_time() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_gpu_gives_what_a_cpu_gives(compiled: bool) -> None:
+def test_a_gpu_gives_what_a_cpu_gives(compiled: bool, unchecked: None) -> None:
     model = network()
     expected = FrozenDepthAnything(model, torch.float32)(images(3, 56, 84))
     run = Inference(
