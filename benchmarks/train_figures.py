@@ -64,7 +64,8 @@ def loss_share(folder: Path) -> Figure:
 
 def student_job(size: str, encoder: Path, *, side: int = 518, batch_size: int = 2) -> TrainJob:
     """V2's student on made-up labels; the frozen encoder is written to `encoder`."""
-    networks = partial(depth_anything, size), partial(_frozen, size, encoder)
+    # before processes meet: transformers writes on the first one alone
+    networks = partial(depth_anything, size), partial(FrozenDinov2, _encoder(size, encoder))
     return _job(partial(_distillation, *networks), side, batch_size=batch_size)
 
 
@@ -73,10 +74,6 @@ def teacher_job() -> TrainJob:
     terms = (Term("affine", 1.0, affine_invariant), Term("gradient", 2.0, gradient_matching))
     objective = partial(Supervised, partial(depth_anything, "vitl"), terms)
     return _job(objective, _SIDE, batch_size=1)
-
-
-def _frozen(size: str, folder: Path) -> FrozenDinov2:
-    return FrozenDinov2(_encoder(size, folder))
 
 
 def _encoder(size: str, folder: Path) -> Path:
