@@ -33,13 +33,14 @@ from distill.models.depth_anything import load_depth_anything
 from distill.objectives.supervised import Supervised
 from distill.optim import adamw, set_rates
 from distill.tracking import read_rows
+from distill.train import TrainJob
 from recipes import demo
 
 RESULTS = Path(__file__).parent / "results" / "guard_bounds.json"
 LEARN, BATCH, RATE, NOISE, LAST = 30, 4, 2e-4, 1.0, 10
 SCALES = (1.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-2, 1e3, 1e4, 1e5, 1e6, 1e7)
 SHIFTS = (1e1, 1e2, 1e3, 1e4, 1e5)  # in standard deviations of a map
-FACTOR, DRAWN, AT_ONCE = 5.0, 1_000_000, 50_000  # TrainJob.spike; updates; windows in memory
+FACTOR, DRAWN, AT_ONCE = cast(float, TrainJob.spike), 1_000_000, 50_000  # updates; windows at once
 Draw = Callable[[np.random.Generator, int], np.ndarray[Any, Any]]
 # Losses around 1. Batches of few samples whose own losses are skewed come nearest to the last ones.
 DISTRIBUTIONS: dict[str, Draw] = {

@@ -1,8 +1,9 @@
 """Rules that the numbers of a run keep to: losses near the recent ones, an output that lives.
 
 They look at one update after the other and remember what they need: the same on every process and,
-as a checkpoint holds it, after a resume. `benchmarks/guard_bounds.py` measured that nothing is lost
-within the bounds below, on which side they err, and how rarely a sound loss passes its own.
+as a checkpoint holds it, after a resume. `benchmarks/guard_bounds.py` measured that within the
+bounds of the output, and far outside of them, losses come within 4 % of a sound output's in 30
+updates, and how rarely a sound loss passes its own bound.
 """
 
 import logging

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from distill import checkpoint
 from distill.colour import panel
 from distill.tracking import Tracker
 from distill.types import Batch
@@ -60,9 +61,10 @@ def show(
         ValueError: before the first update, the student is not the model that it was loaded as.
     """
     with engine.looking() as student:
+        chance = checkpoint.random_state()
         numbers = validation(student) if validation else {}
         if validation and engine.step == 0:
-            _check_start(student, numbers, validation)
+            _check_start(student, numbers, validation, chance)
         if pictures is not None:
             tracker.row(engine.step, {f"val/{k}": float(v) for k, v in numbers.items()})
             batch = engine.place(pictures)
@@ -76,12 +78,18 @@ def _check_start(
     student: Any,
     numbers: Mapping[str, float],
     validation: Callable[[Any], Mapping[str, float]],
+    chance: Any,
 ) -> None:
-    """A student that was loaded whole must score as that model does, loaded afresh."""
+    """A student that was loaded whole must score as that model does, loaded afresh.
+
+    `chance` is the random state that `numbers` were found from.
+    """
     if (imported := getattr(student, "imported", None)) is None:
         return
     device = next(student.parameters()).device
-    for name, expected in validation(imported().to(device).eval()).items():
+    fresh = imported().to(device).eval()
+    checkpoint.set_random_state(chance)
+    for name, expected in validation(fresh).items():
         if not math.isclose(numbers[name], expected, rel_tol=_SAME, abs_tol=_SAME):
             raise ValueError(
                 f"the student starts with {name} {numbers[name]:.6g}, but {student.weights_from}, "

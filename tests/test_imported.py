@@ -41,7 +41,7 @@ def train(out: Path, folder: Path, fault: str | None = None, **fields: Any) -> N
         Supervised, partial(damaged, folder, fault), [Term("affine", 1.0, affine_invariant)]
     )
     made: dict[str, Any] = {"steps": 1, "batch_size": 2, "batches": large, "rate": 1e-4}
-    job(objective=objective, validation=HELD_OUT, **{**made, **fields}).run(out)
+    job(objective=objective, **{**made, "validation": HELD_OUT, **fields}).run(out)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,17 @@ def test_a_run_starts_with_the_scores_of_the_model(
     with torch.no_grad():
         expected = HELD_OUT(load_depth_anything(model).eval())
     assert rows(tmp_path)[0] == {"step": 0} | {f"val/{k}": value for k, value in expected.items()}
+
+
+def at_random(student: Any) -> dict[str, float]:
+    """A validation on pictures that it draws."""
+    noise = torch.rand(2, 3, 56, 56)
+    return {"mean": float(student(noise).mean())}
+
+
+def test_a_validation_that_draws_is_given_the_same_numbers(tmp_path: Path, model: Path):
+    train(tmp_path, model, validation=at_random)
+    assert "val/mean" in rows(tmp_path)[0]
 
 
 @pytest.mark.parametrize("fault", ["a layer from scratch", "normalised twice"])

@@ -137,7 +137,7 @@ class Distillation(nn.Module):
         if sure is not None:
             valid[pseudo] &= (sure >= self.min_confidence) & (sure > 0)
         parts = [torch.ones_like(valid[pseudo])]
-        if self.perturb is not None and len(image[pseudo]) > 0:
+        if self.perturb is not None and len(parts[0]) > 0:
             assert "seed" in batch, "CutMix draws its boxes from the batch's seed"
             mixed = self.perturb(image[pseudo], torch.Generator().manual_seed(batch["seed"]))
             inside = mixed.mask
