@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 finished with inputs that failed (named); 2 wrong usage or input; 3 stopped
 by a guard; 70 a fault of the program, with its traceback; 130 after Ctrl-C; 143 after SIGTERM with
-a checkpoint written.
+a checkpoint written. Under a torchrun that restarts, 1 becomes 0, and 3 ends torchrun.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         logging.exception("distill: a fault of the program; please report it with what follows")
         code = os.EX_SOFTWARE
-    return code
+    return launch.heard(code)
 
 
 def run(args: argparse.Namespace) -> None:

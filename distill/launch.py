@@ -103,3 +103,17 @@ def die_with_launcher() -> None:
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and hasattr(libc := ctypes.CDLL(None), "prctl"):
         libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def heard(code: int) -> int:
+    """The exit code to leave with, so that torchrun does not start again what has ended for good.
+
+    torchrun takes every code but 0 for a crash, and with restarts left begins anew. But what a
+    guard stopped (3) it would stop again: the first process of each host ends torchrun too. What is
+    done, with inputs that failed (1), is done: 0, which torchrun hears from the other processes.
+    """
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) == 0:
+        return code
+    if code == 3 and os.environ["LOCAL_RANK"] == "0":  # a second signal would not let others finish
+        os.kill(os.getppid(), signal.SIGTERM)
+    return 0 if code == 1 else code

@@ -3,6 +3,7 @@
 `OUT/stopped/step-000000123/` holds for each process and batch the samples (`00000-00.safetensors`),
 a picture of them (`.png`), and in `.json` the update's numbers and seed, each sample's loss alone,
 and of every parameter group the gradient's norm and the parameters where it is not finite.
+`OUT/stopped/reason.txt` has the words of whichever guard stopped the run, until it goes on.
 """
 
 import contextlib
@@ -27,6 +28,28 @@ from distill.watch import BadUpdate
 
 _MAPS = ("image", "target", "valid", "far", "confidence", "K")
 _SHOWN = 16  # samples of a picture
+
+
+@contextlib.contextmanager
+def explained(out: Path, *, enabled: bool) -> Iterator[None]:
+    """Leave what a guard says for those who only see that the run has ended: batch scripts.
+
+    Args:
+        out: the run's folder.
+        enabled: on one process.
+
+    Raises:
+        GuardStop: from the block.
+    """
+    reason = out / "stopped" / "reason.txt"
+    if enabled:
+        reason.unlink(missing_ok=True)
+    try:
+        yield
+    except job.GuardStop as stop:
+        if enabled:
+            atomic.write_text(reason, f"{stop}\n")
+        raise
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 _NODES = "127.0.0.1,127.0.0.2"
 _COMMANDS = {
     "srun": """
+        [[ $1 == --cpus-per-task=1 ]] || exit 1 # it does not hear of sbatch's (SLURM 22.05)
         while [[ $1 == --* ]]; do shift; done
         : >"$SPOOL/tasks"
         for node in ${SLURM_JOB_NODELIST//,/ }; do
@@ -46,6 +47,7 @@ class Slurm:
         (self._spool / "requeued").unlink(missing_ok=True)
         given = {
             **{"SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": _NODES, "SLURM_JOB_NUM_NODES": "2"},
+            "SLURM_CPUS_PER_TASK": "1",
             **{"SLURM_RESTART_COUNT": str(restarts), "SPOOL": str(self._spool)},
             "PATH": f"{self._spool}:{os.environ['PATH']}",
         }

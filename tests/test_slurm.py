@@ -1,20 +1,25 @@
 """The batch scripts run: a node fails, time is over, and the run ends as if nothing had been."""
 
+import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from runs import weights
 from slurm import Slurm
 from two_hosts import wait_for
 
 from distill import checkpoint
+from distill.labels.store import LabelStore
+from distill.models.depth_anything import depth_anything
 
 ROOT = Path(__file__).parents[1]
-TRAIN = ROOT / "recipes" / "clusters" / "slurm_train.sh"
+TRAIN, LABEL = (ROOT / "recipes" / "clusters" / f"slurm_{name}.sh" for name in ("train", "label"))
 STEPS, EVERY = 30, 5
 
 
@@ -65,3 +70,37 @@ def test_what_fails_without_progress_is_not_queued_again(tmp_path: Path):
     job = slurm.start(TRAIN, wrong, root=ROOT)
     assert job.wait(300) not in (0, 143)
     assert not slurm.requeued()
+
+
+@pytest.mark.slow
+def test_what_a_guard_stopped_is_not_started_again(tmp_path: Path):
+    slurm, out = Slurm(tmp_path / "spool"), tmp_path / "run"
+    given = {"RECIPE": "tests/training.py:spoilt", "SETTINGS": ""}
+    job = slurm.start(TRAIN, environment(out) | given, root=ROOT)
+    assert job.wait(300) == 3
+    assert checkpoint.latest(out / "checkpoints") is not None  # it had got on
+    assert not slurm.requeued()
+    assert "not finite" in (out / "stopped" / "reason.txt").read_text()
+    assert len(json.loads((out / "run.json").read_text())["starts"]) == 1
+
+
+@pytest.mark.slow
+def test_labels_of_all_images_but_one(tmp_path: Path):
+    """Nothing waits for the process that tells of it, and nothing is started again."""
+    teacher, photos, out = tmp_path / "teacher", tmp_path / "photos", tmp_path / "labels"
+    depth_anything("tiny").save_pretrained(teacher)
+    photos.mkdir()
+    for number in range(6):
+        picture = np.random.default_rng(number).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(photos / f"{number}.png")
+    (photos / "3.png").write_bytes((photos / "3.png").read_bytes()[:2000])
+    slurm = Slurm(tmp_path / "spool")
+    given = {"RECIPE": "recipes.labels:plain", "DATA": str(photos), "WAIT_FOR_HOSTS": "600"}
+    given |= {"SETTINGS": f"teacher='{teacher}' max_quarantined=0.5 shard_size=2 min_side=16"}
+    start = time.monotonic()
+    job = slurm.start(LABEL, environment(out) | given, root=ROOT)
+    assert job.wait(300) == 1
+    assert time.monotonic() - start < 250
+    assert [json.loads(line)["key"] for line in (out / "quarantine.jsonl").open()]
+    assert len(json.loads((out / "run.json").read_text())["starts"]) == 1
+    assert len(LabelStore(out).index) == 5

@@ -181,6 +181,11 @@ def on_hosts(*, dropout: float = 0.1) -> TrainJob:
     return job(student={"dropout": dropout}, data={"slow": 0.05}, validate_every=20, threads=1)
 
 
+def spoilt() -> TrainJob:
+    """A sample without a number in its image comes after checkpoints, for the command line."""
+    return job(data={"broken": 7}, max_quarantined=0.0, checkpoint_every=1, threads=1)
+
+
 def run(out: Path, log: Path, environment: dict[str, str], resume: bool, fields: dict) -> None:
     """The whole life of a process: the run, everything it says in `log`."""
     os.environ.update(environment)

@@ -2,7 +2,8 @@
 # Labelling on 4 nodes of 8 GPUs under SLURM: each process takes the next shard that nobody has.
 #   mkdir -p logs && sbatch recipes/clusters/slurm_label.sh
 # The job queues itself again before its time is over and when it is preempted; it goes on with the
-# shards that are missing, on any number of nodes. SLURM requeues it when a node fails.
+# shards that are missing, on any number of nodes. SLURM requeues it when a node fails. Exit code 1:
+# images could not be labelled, quarantine.jsonl of the store names them.
 #SBATCH --job-name=labels
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -20,7 +21,7 @@ set -euo pipefail
 export RECIPE=${RECIPE:-recipes.labels:plain}
 export DATA=${DATA-photos}
 export OUT=${OUT:-runs/labels}                 # on a file system with locks that all nodes share
-export SETTINGS=${SETTINGS-dtype=bfloat16}     # NAME=VALUE ..., as --set takes them
+export SETTINGS=${SETTINGS-dtype=bfloat16}     # NAME=VALUE ..., quoted where a value has spaces
 export PROCESSES=${PROCESSES:-8}               # GPUs of a node
 export DISTILL_TIMEOUT=${DISTILL_TIMEOUT:-1800} # a process may be so much longer at its last shard
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120} # to commit; below USR1@
@@ -38,7 +39,8 @@ save() {
 }
 trap save USR1 TERM
 # shellcheck disable=SC2016 # each node's own name
-srun --kill-on-bad-exit=1 --output="logs/%x-%j-%N.log" --open-mode=append \
+srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} --kill-on-bad-exit=1 \
+  --output="logs/%x-%j-%N.log" --open-mode=append \
   bash -c 'ADDRESS=$SLURMD_NODENAME exec recipes/clusters/torchrun_train.sh' &
 step=$!
 code=0
@@ -51,4 +53,5 @@ if [ "$code" != 0 ] && [ "$warned" ]; then
   scontrol requeue "$SLURM_JOB_ID"
   exit 143
 fi
+if [ "$code" = 0 ] && [ -e "$OUT/quarantine.jsonl" ]; then exit 1; fi
 exit "$code"

@@ -3,7 +3,8 @@
 #   distill rehearse recipes.teacher:vitg --launch recipes/clusters/teacher_vitg_4x8.yaml
 #   mkdir -p logs && sbatch recipes/clusters/slurm_train.sh
 # The job saves and queues itself again before its time is over and when it is preempted (exit code
-# 143), and after a failure if it had got on since its start. SLURM requeues it when a node fails.
+# 143), and after a failure if it had got on since its start, unless a guard stopped it (exit code 3).
+# SLURM requeues it when a node fails.
 #SBATCH --job-name=teacher
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -21,7 +22,7 @@ set -euo pipefail
 export RECIPE=${RECIPE:-recipes.teacher:vitg}
 export DATA=${DATA-data}
 export OUT=${OUT:-runs/teacher}                # on a file system that all nodes share
-export SETTINGS=${SETTINGS:-}                  # NAME=VALUE ..., as --set takes them
+export SETTINGS=${SETTINGS:-}                  # NAME=VALUE ..., quoted where a value has spaces
 export FSDP=${FSDP:-true}                      # weights in pieces; false: whole on each GPU
 export PROCESSES=${PROCESSES:-8}               # GPUs of a node
 export DISTILL_TIMEOUT=${DISTILL_TIMEOUT:-600} # seconds until a silent process is given up
@@ -41,7 +42,8 @@ save() {
 }
 trap save USR1 TERM
 # shellcheck disable=SC2016 # each node's own name
-srun --kill-on-bad-exit=1 --output="logs/%x-%j-%N.log" --open-mode=append \
+srun ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} --kill-on-bad-exit=1 \
+  --output="logs/%x-%j-%N.log" --open-mode=append \
   bash -c 'ADDRESS=$SLURMD_NODENAME exec recipes/clusters/torchrun_train.sh' &
 step=$!
 code=0
@@ -50,8 +52,10 @@ while kill -0 "$step" 2>/dev/null; do # a signal ends one wait
   wait "$step" || code=$?
 done
 
-if [ "$code" != 0 ] && { [ "$warned" ] || [ "$(latest)" != "$before" ]; }; then
-  scontrol requeue "$SLURM_JOB_ID"
-  exit 143
+if [ "$code" = 0 ]; then exit 0; fi
+if [ ! "$warned" ]; then
+  if [ -e "$OUT/stopped/reason.txt" ]; then exit 3; fi # what a guard stopped it would stop again
+  if [ "$(latest)" = "$before" ]; then exit "$code"; fi
 fi
-exit "$code"
+scontrol requeue "$SLURM_JOB_ID"
+exit 143

@@ -10,7 +10,7 @@ set -euo pipefail
 RECIPE=${RECIPE:-recipes.teacher:vitg}
 DATA=${DATA-data}
 OUT=${OUT:-runs/teacher}              # on a file system that all machines share
-SETTINGS=${SETTINGS:-}                # NAME=VALUE ..., as --set takes them
+SETTINGS=${SETTINGS:-}                # NAME=VALUE ..., quoted where a value has spaces
 FIRST=${FIRST:-10.0.0.1}              # the machine where they meet
 ADDRESS=${ADDRESS:-$(hostname -i)}    # of this machine, in the network between them
 HOSTS=${HOSTS:-4}                     # 2:4 goes on with two as well; batch_size must split over them
@@ -36,9 +36,10 @@ if [ "$FSDP" = true ]; then
 fi
 holds=0
 [ "$ADDRESS" != "$FIRST" ] || holds=1
-# shellcheck disable=SC2086 # settings are words
+words=$(xargs -n 1 printf '%s\n' <<<"$SETTINGS") # takes quotes as the shell does
+mapfile -t settings <<<"$words"
 exec "$PYTHON" -m torch.distributed.run \
   --nnodes "$HOSTS" --nproc-per-node "$PROCESSES" --max-restarts "${RESTARTS:-10}" --local-addr "$ADDRESS" \
   --rdzv-backend c10d --rdzv-endpoint "$FIRST:${PORT:-29500}" --rdzv-id "${RUN_ID:-${OUT##*/}}" \
   --rdzv-conf "is_host=$holds,join_timeout=$WAIT_FOR_HOSTS,last_call_timeout=30" \
-  -m distill run "$RECIPE" ${DATA:+--data "$DATA"} --out "$OUT" --resume ${SETTINGS:+--set $SETTINGS}
+  -m distill run "$RECIPE" ${DATA:+--data "$DATA"} --out "$OUT" --resume ${SETTINGS:+--set "${settings[@]}"}
