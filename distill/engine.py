@@ -110,7 +110,7 @@ class Engine:
         return self._earlier + time.perf_counter() - self._began
 
     def place(self, batch: Batch) -> Batch:
-        """`batch` with its maps on the device; which samples are labelled stays with the host."""
+        """`batch` with its maps on the device."""
         return on_device(batch, self._accelerator.device)
 
     def totals(self, update: Sequence[Batch]) -> dict[str, Tensor] | None:

@@ -129,7 +129,7 @@ def numbers(batch_size: int, *, start: int, rank: int, world_size: int) -> Itera
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """`batch` with its maps on the device; which samples are labelled stays with the host."""
+    """`batch` with its maps on the device."""
     placed: dict[str, Any] = dict(batch)
     for name in ("image", "target", "valid", "far", "confidence", "K"):
         if name in placed:
@@ -220,7 +220,7 @@ def _collate(drawn: Sequence[_Drawn | _Broken]) -> Batch | _Broken:
         batch["target"] = torch.stack(targets)
         batch["valid"] = torch.stack([s.valid for s in samples if s.valid is not None])
         batch["far"] = torch.stack([_far(sample) for sample in samples])
-        batch["labelled"] = torch.tensor([not sample.pseudo_label for sample in samples])
+        batch["labelled"] = [not sample.pseudo_label for sample in samples]
         if any(sample.confidence is not None for sample in samples):
             batch["confidence"] = torch.stack([_confidence(sample) for sample in samples])
     return batch

@@ -133,7 +133,7 @@ def cutmix(
         )
     count, _, height, width = image.shape
     boxes = [_box(height, width, generator, p, area, ratio) for _ in range(count)]
-    top, left, bottom, right = torch.tensor(boxes).to(image.device).T[..., None]
+    top, left, bottom, right = torch.tensor(boxes).to(image.device, non_blocking=True).T[..., None]
     rows = torch.arange(height, device=image.device)
     columns = torch.arange(width, device=image.device)
     beside = (left <= columns) & (columns < right)

@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from distill import ancestry, atomic, checkpoint, engine, job
+from distill import ancestry, atomic, checkpoint, engine, job, launch
 from distill.loading import Batches
 from distill.objectives.terms import OUTPUT
 from distill.optim import adamw, set_rates
 from distill.showing import show
 from distill.starting import Run, begin
-from distill.stopped import dumped
+from distill.stopped import dumped, explained
 from distill.tracking import Tracker, write_summary
 from distill.types import Batch
 
@@ -39,8 +39,9 @@ class TrainJob:
         steps: updates.
         lr: learning rate of each parameter group, of (step, steps).
         optimizer: of the objective's parameter groups: `optim.adamw` or `optim.Muon`.
-        accumulate: batches of an update on each process; changes memory, not the result, but for
-            CutMix, whose partners are of one batch.
+        accumulate: batches of an update on each process; as their number, it changes memory, not
+            the result, but for what is drawn for a batch: partners of CutMix, teacher and parts of
+            `CrossContext`.
         max_grad_norm: longer gradients are shortened to this; None leaves them.
         precision: of the network's arithmetic; weights and losses are float32.
         ema: decay of a moving average of the weights, which is then validated and exported.
@@ -137,13 +138,29 @@ class TrainJob:
             if (out / "summary.json").is_file():
                 log.info("%s is finished; nothing is left to do", out)
                 return
-            saved = checkpoint.latest(out / "checkpoints")
-            accelerator.wait_for_everyone()  # until all have looked, nobody writes
+            saved = _last(out)  # until all have looked, nobody writes
+            stack.enter_context(explained(out, enabled=is_main))
             run = begin(self, accelerator, out, saved, stack)
             tracker = Tracker(out, start=run.engine.step, steps=self.steps, enabled=is_main)
             with tracker, dumped(run.engine, out, rank=accelerator.process_index):
                 _train(self, run, tracker)
             _finish(self, run)
+
+
+def _last(out: Path) -> Path | None:
+    """The last checkpoint, the same for all processes.
+
+    Raises:
+        ValueError: they see different ones.
+    """
+    saved = checkpoint.latest(out / "checkpoints")
+    if len(seen := set(launch.told(saved and saved.name))) > 1:
+        names = " and others ".join(sorted(map(str, seen)))
+        raise ValueError(
+            f"{out}: some processes see {names} as its last checkpoint; it must lie on a file "
+            "system that all hosts share"
+        )
+    return saved
 
 
 def _train(job_: TrainJob, run: Run, tracker: Tracker) -> None:

@@ -102,7 +102,7 @@ class Batch(TypedDict):
     valid: NotRequired[Bool[Tensor, "b h w"]]
     far: NotRequired[Bool[Tensor, "b h w"]]
     confidence: NotRequired[Float[Tensor, "b h w"]]
-    labelled: NotRequired[Bool[Tensor, " b"]]
+    labelled: NotRequired[list[bool]]
     seed: NotRequired[int]
     set_aside: NotRequired[dict[str, str]]
     K: NotRequired[Float[Tensor, "b 3 3"]]

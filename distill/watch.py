@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distill import job
-from distill.limits import Limits, died
+from distill.limits import Limits
 from distill.types import Batch
 
 
@@ -105,16 +105,6 @@ class Watch:
                 numbers,
             )
         return last.step, {**numbers, **self.limits.take(last.step, numbers)}
-
-
-def check_alive(pred: Tensor, *, where: str) -> None:
-    """Refuse an output of which more than half is exactly zero.
-
-    Raises:
-        GuardStop: it is.
-    """
-    if (zeros := float((pred == 0).float().mean())) > 0.5:
-        raise job.GuardStop(died(zeros, where))
 
 
 def _suspects(batches: Sequence[Batch]) -> str:

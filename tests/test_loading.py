@@ -67,7 +67,8 @@ def test_the_global_batch_does_not_depend_on_the_number_of_processes(two, world_
     for step, batch in enumerate(alone):
         parts = [rank[step] for rank in ranks]
         assert [key for part in parts for key in part["key"]] == batch["key"]
-        for name in ("image", "target", "valid", "far", "labelled"):
+        assert [flag for part in parts for flag in part["labelled"]] == batch["labelled"]
+        for name in ("image", "target", "valid", "far"):
             assert torch.equal(torch.cat([part[name] for part in parts]), batch[name])
         assert parts[0]["seed"] == batch["seed"]
         assert len({part["seed"] for part in parts}) == world_size
@@ -96,7 +97,7 @@ def test_a_batch_says_what_its_samples_are(two):
     (batch,) = drawn(two, 1)
     truth = [key.startswith("a/") for key in batch["key"]]
     spaces = [Space.METRIC_DEPTH if is_truth else Space.AFFINE_DISPARITY for is_truth in truth]
-    assert batch["labelled"].tolist() == truth
+    assert batch["labelled"] == truth
     assert batch["space"] == spaces
     assert batch["target"][:, 0, 0].tolist() == [int(key[2:]) for key in batch["key"]]
     assert batch["valid"].all()

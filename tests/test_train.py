@@ -161,13 +161,15 @@ def test_nothing_after_a_bad_update_reaches_the_weights(tmp_path: Path, monkeypa
             assert all(torch.isfinite(p).all() for p in module.parameters())
 
 
-def test_a_dead_output_stops_the_run(tmp_path: Path):
+def test_a_dead_output_stops_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with pytest.raises(GuardStop, match=r"100% of the output is exactly 0.*final ReLU has died"):
         job(student={"dead": True}, steps=30, validate_every=30, validation=None).run(
             tmp_path / "training"
         )
-    with pytest.raises(GuardStop, match=r"in the fixed pictures after step 0"):
+    assert "in 10 updates up to 9" in (tmp_path / "training/stopped/reason.txt").read_text()
+    with pytest.raises(GuardStop, match=r"in 10 updates up to 9"):
         job(student={"dead": True}, steps=30, validate_every=2).run(tmp_path / "pictures")
+    assert "100% of the output is exactly 0 in the fixed pictures after step 0" in caplog.text
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path):

@@ -6,7 +6,7 @@ import torch
 from distill.job import GuardStop
 from distill.limits import DEAD, FIRST, Limits
 from distill.types import Batch
-from distill.watch import BadUpdate, Watch, check_alive
+from distill.watch import BadUpdate, Watch
 
 
 def batch(*values: float) -> Batch:
@@ -91,9 +91,3 @@ def test_an_output_of_zeros_stops_after_a_while():
     watch.put(99, numbers(zeros=0.6), [])
     with pytest.raises(GuardStop, match=r"60% of the output is exactly 0 in 10 updates up to 99"):
         watch.read()
-
-
-def test_pictures_must_be_alive():
-    check_alive(torch.tensor([0.0, 1.0]), where="here")
-    with pytest.raises(GuardStop, match="67% of the output is exactly 0 in here"):
-        check_alive(torch.tensor([0.0, 0.0, 1.0]), where="here")

@@ -240,6 +240,8 @@ def _updates(job: Any, batch: Batch) -> tuple[float, int, str]:
         objective = job.objective()
         if job.activation_checkpointing:
             blocks.checkpoint_activations(objective.student)
+        if job.compiled:
+            blocks.compile_blocks(objective)
         engine = engines.Engine(accelerator, objective, job.optimizer, ema=job.ema)
 
         def update(size: int) -> Callable[[], None]:

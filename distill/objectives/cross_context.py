@@ -125,7 +125,7 @@ class CrossContext(nn.Module):
 
     def counts(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """How many images the means of this batch run over."""
-        return {"images": torch.tensor(float(len(batch["key"])), device=batch["image"].device)}
+        return {"images": batch["image"].new_full((), len(batch["key"]))}
 
     @alignment.computed_once()
     def forward(

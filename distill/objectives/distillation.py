@@ -158,12 +158,13 @@ class Distillation(nn.Module):
 
     def _confidence(self, batch: Batch, pseudo: "_Samples") -> Float[Tensor, "p h w"] | None:
         """Of the pseudo-labels, where it is used."""
-        numbers = torch.arange(len(batch["key"]))[pseudo]
-        if not (self.weighted or self.min_confidence) or not len(numbers):
+        count = len(batch["key"]) if isinstance(pseudo, slice) else len(pseudo)
+        if not (self.weighted or self.min_confidence) or not count:
             return None
         if "confidence" not in batch:
+            first = 0 if isinstance(pseudo, slice) else int(pseudo[0])
             raise ValueError(
-                f"{batch['key'][int(numbers[0])]}: its label has no confidence to choose or weigh "
+                f"{batch['key'][first]}: its label has no confidence to choose or weigh "
                 "pixels by; label with a strategy that compares (recipes.labels:flip, :council), "
                 "or learn with min_confidence=0 and weighted=False"
             )
@@ -171,12 +172,15 @@ class Distillation(nn.Module):
 
     def _parts(self, batch: Batch) -> "tuple[_Samples, _Samples]":
         """Where pseudo-labelled and labelled samples stand; slices, which copy nothing, of all."""
-        flags = batch["labelled"].tolist() if self.labelled_terms and "labelled" in batch else []
+        flags = batch["labelled"] if self.labelled_terms and "labelled" in batch else []
         if not any(flags):
             return slice(None), slice(0, 0)
+        pseudo, labelled = (
+            torch.tensor([place for place, flag in enumerate(flags) if flag is truth])
+            for truth in (False, True)
+        )
         device = batch["image"].device
-        chosen = torch.tensor(flags, dtype=torch.bool)
-        return (~chosen).nonzero()[:, 0].to(device), chosen.nonzero()[:, 0].to(device)
+        return pseudo.long().to(device, non_blocking=True), labelled.to(device, non_blocking=True)
 
     def _votes(self, view: "_View") -> tuple[Float[Tensor, " p"], Float[Tensor, " l"]]:
         """How much each pseudo-labelled and each labelled sample weighs."""

@@ -45,7 +45,7 @@ def batch(size: int = 4, *, labelled: int = 0, seed: int = 0) -> Any:
         space=[Space.METRIC_DEPTH if i < labelled else Space.AFFINE_DISPARITY for i in range(size)],
         target=target,
         valid=torch.ones_like(target) > 0,
-        labelled=torch.arange(size) < labelled,
+        labelled=[i < labelled for i in range(size)],
         seed=seed,
     )
 

@@ -26,7 +26,7 @@ def first(objective: Supervised) -> Any:
         target=made["target"][index],
         valid=made["valid"][index],
         far=made["far"][index],
-        labelled=made["labelled"][index],
+        labelled=[made["labelled"][i] for i in order],
     )
 
 
