@@ -52,7 +52,7 @@ lint: setup
 types: setup
 	$(BIN)/pyright
 test: setup # two at a time, each on one thread, a file's tests together
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile
 check: lint types test
 bench: setup
 	$(BIN)/python -m benchmarks.figures $(ONLY)

@@ -3,7 +3,7 @@
 `OUT/stopped/step-000000123/` holds for each process and batch the samples (`00000-00.safetensors`),
 a picture of them (`.png`), and in `.json` the update's numbers and seed, each sample's loss alone,
 and of every parameter group the gradient's norm and the parameters where it is not finite.
-`OUT/stopped/reason.txt` has the words of whichever guard stopped the run, until it goes on.
+`OUT/stopped.txt` has the words of whichever guard stopped the run, until it goes on.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ def explained(out: Path, *, enabled: bool) -> Iterator[None]:
     Raises:
         GuardStop: from the block.
     """
-    reason = out / "stopped" / "reason.txt"
+    reason = out / "stopped.txt"
     if enabled:
         reason.unlink(missing_ok=True)
     try:

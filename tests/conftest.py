@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "datasets"))
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # sums are of one order in every process
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # listings that tests make are kept nowhere near the user's own
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="distill-tests-")

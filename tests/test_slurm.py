@@ -80,7 +80,7 @@ def test_what_a_guard_stopped_is_not_started_again(tmp_path: Path):
     assert job.wait(300) == 3
     assert checkpoint.latest(out / "checkpoints") is not None  # it had got on
     assert not slurm.requeued()
-    assert "not finite" in (out / "stopped" / "reason.txt").read_text()
+    assert "not finite" in (out / "stopped.txt").read_text()
     assert len(json.loads((out / "run.json").read_text())["starts"]) == 1
 
 

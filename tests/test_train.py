@@ -166,7 +166,7 @@ def test_a_dead_output_stops_the_run(tmp_path: Path, caplog: pytest.LogCaptureFi
         job(student={"dead": True}, steps=30, validate_every=30, validation=None).run(
             tmp_path / "training"
         )
-    assert "in 10 updates up to 9" in (tmp_path / "training/stopped/reason.txt").read_text()
+    assert "in 10 updates up to 9" in (tmp_path / "training/stopped.txt").read_text()
     with pytest.raises(GuardStop, match=r"in 10 updates up to 9"):
         job(student={"dead": True}, steps=30, validate_every=2).run(tmp_path / "pictures")
     assert "100% of the output is exactly 0 in the fixed pictures after step 0" in caplog.text

@@ -54,7 +54,7 @@ done
 
 if [ "$code" = 0 ]; then exit 0; fi
 if [ ! "$warned" ]; then
-  if [ -e "$OUT/stopped/reason.txt" ]; then exit 3; fi # what a guard stopped it would stop again
+  if [ -e "$OUT/stopped.txt" ]; then exit 3; fi # what a guard stopped it would stop again
   if [ "$(latest)" = "$before" ]; then exit "$code"; fi
 fi
 scontrol requeue "$SLURM_JOB_ID"
