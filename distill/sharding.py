@@ -62,7 +62,7 @@ def shard(objective: nn.Module, device: torch.device, *, whole: str) -> None:
             parameter.data = parameter.data.to(device)
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     reshard = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
-    for block in _blocks(objective):
+    for block in pieces(objective, os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP", "")):
         if not kept.issuperset(block.parameters()):
             fully_shard(block, mesh=mesh, reshard_after_forward=reshard, ignored_params=kept)
     fully_shard(objective, mesh=mesh, ignored_params=kept)
@@ -79,9 +79,12 @@ def put_together(tensor: Tensor, like: Tensor) -> Tensor:
     return torch.empty_like(like, device=tensor.device).copy_(tensor.full_tensor())
 
 
-def _blocks(objective: nn.Module) -> list[nn.Module]:
-    """Inner ones first."""
-    named = os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP", "")
+def pieces(objective: nn.Module, named: str) -> list[nn.Module]:
+    """The blocks of the classes `named`, commas between, or the network's own; inner ones first.
+
+    Raises:
+        ValueError: one of the classes is not there.
+    """
     names = {name.strip() for name in named.split(",") if name.strip()}
     classes = {module: type(module).__name__ for module in objective.modules()}
     if missing := names - set(classes.values()):

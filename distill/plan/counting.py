@@ -64,14 +64,14 @@ def building() -> Iterator[None]:
         yield
 
 
-def shadow(module: nn.Module) -> nn.Module:
-    """`module`, built on the meta device, with parameters and buffers for `shadows`, in place."""
+def shadow(module: nn.Module, *, device: str = "cpu") -> nn.Module:
+    """`module` with empty parameters and buffers, in place: shadows, or on `meta` outside them."""
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
-            made = torch.empty(parameter.shape, dtype=parameter.dtype)
+            made = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
             setattr(part, name, nn.Parameter(made, requires_grad=parameter.requires_grad))
         for name, buffer in part.named_buffers(recurse=False):
-            made = torch.empty(buffer.shape, dtype=buffer.dtype)
+            made = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
             keeps = name not in part._non_persistent_buffers_set
             part.register_buffer(name, made, persistent=keeps)
     return module

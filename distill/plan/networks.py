@@ -24,6 +24,7 @@ from distill.models.depth_anything import (
     configuration,
     depth_anything,
     image_processor,
+    load_depth_anything,
 )
 from distill.models.dinov2 import ENCODERS, FrozenDinov2
 from distill.models.foreign import DepthPredictor
@@ -49,15 +50,21 @@ _ROUGHNESS = 0.0008  # see `Stand.predict_network`
 def weightless(value: Any) -> Any:
     """A builder like `value` that reads no weights; call it within `shadows`.
 
-    Of partial calls, those of `depth_anything` and `FrozenDinov2` are replaced wherever they stand;
-    `perturb`, which draws numbers and computes next to nothing, is left out.
+    Of partial calls, those of `depth_anything`, `load_depth_anything` and `FrozenDinov2` are
+    replaced wherever they stand; `perturb`, which draws numbers and computes next to nothing, is
+    left out.
     """
     if not isinstance(value, partial):
         return value
-    given = [weightless(entry) for entry in value.args]
+    given = [
+        [weightless(part) for part in entry] if isinstance(entry, list) else weightless(entry)
+        for entry in value.args
+    ]
     named = {name: weightless(entry) for name, entry in value.keywords.items()}
     if value.func is depth_anything:
         return partial(_student, *given, **named | {"encoder": None})
+    if value.func is load_depth_anything:
+        return partial(_loaded, *given, **named)
     if value.func is FrozenDinov2:
         return partial(_Frozen, *given, **named)
     if "perturb" in named:
@@ -74,6 +81,13 @@ def _student(
     with building():
         config = configuration(SIZES[size], max_depth=max_depth, version=version)
         network = DepthAnything(DepthAnythingForDepthEstimation(config))
+    return cast(DepthAnything, shadow(network))
+
+
+def _loaded(source: str | Path) -> DepthAnything:
+    configuration_, _ = _teacher(str(source))
+    with building():
+        network = DepthAnything(DepthAnythingForDepthEstimation(configuration_))
     return cast(DepthAnything, shadow(network))
 
 

@@ -21,7 +21,7 @@ from distill import loading, sharding
 from distill.engine import FROZEN
 from distill.launch import check_split
 from distill.models import blocks
-from distill.plan.counting import shadows, size
+from distill.plan.counting import shadow, shadows, size
 from distill.plan.networks import weightless
 from distill.plan.question import Question
 from distill.plan.reckoning import grouped, scaled
@@ -82,7 +82,8 @@ class Rehearsal:
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         count, each = self.lies.devices, len(self.parts[0].samples[0])
-        cut = f", in pieces by {self.lies.layer}" if self.lies.kind == "FSDP" else ""
+        by = f" by {self.lies.layer}" if self.lies.layer else ""
+        cut = f", in pieces{by}" if self.lies.kind == "FSDP" else ""
         yield "processes", f"{count} ({self.lies.kind}{cut})"
         several = f" in {self.accumulate} batches" if self.accumulate > 1 else ""
         yield "batch", f"{self.batch_size} a step{several}, {each} at once on each process"
@@ -162,8 +163,9 @@ def _part(job: Any, lies: Spread, rank: int, *, reads_data: bool) -> Part:
     if reads_data:
         with contextlib.closing(job.batches(seed=job.seed, workers=0, **place)) as batches:
             keys = tuple(next(batches)["key"])
-    with torch.device("meta"):
+    with shadows():  # where networks can be asked for the widths of their features
         objective = weightless(job.objective)()
+    shadow(objective, device="meta")
     if job.activation_checkpointing:
         blocks.checkpoint_activations(objective.student)
     if lies.kind == "FSDP":

@@ -6,6 +6,7 @@ from typing import Literal, cast
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from torch import nn
 
+from distill import sharding
 from distill.plan.counting import size
 from distill.plan.question import Question
 
@@ -17,7 +18,8 @@ class Spread:
     Attributes:
         devices: one process each.
         kind: `alone`, `DDP` or `FSDP`.
-        layer: class of the layers that FSDP puts together one by one.
+        layer: classes of the blocks that FSDP puts together one by one, with commas between; none:
+            the network's own.
     """
 
     devices: int
@@ -25,36 +27,37 @@ class Spread:
     layer: str = ""
 
     def share(self, whole: float) -> float:
-        """Bytes of weights or their like on one device."""
+        """Bytes of trained weights or their like on one device."""
         return whole / self.devices if self.kind == "FSDP" else whole
+
+    def gradients(self, whole: float, passes: int) -> float:
+        """Bytes of gradients on one device, of updates of so many batches."""
+        return self.share(whole) if passes == 1 else whole  # summed at the last batch
 
     def beside(self, module: nn.Module) -> dict[str, float]:
         """Bytes on one device that only exchanging needs.
 
-        DDP keeps its gradients twice, in buckets. FSDP puts together the layer at work and the next
-        one, and all that lies outside of layers, with the gradients of one of them.
+        DDP keeps its gradients twice, in buckets. FSDP puts together the block at work and the next
+        one, and all that lies outside of blocks, with the gradients of one of them. What is not
+        trained lies whole on each device.
         """
         if self.kind == "DDP":
             return {"exchange buckets": float(size(module, trained=True))}
         if self.kind == "alone":
             return {}
-        layers = [part for part in module.modules() if type(part).__name__ == self.layer]
-        if not layers:
-            raise ValueError(f"plan: FSDP wraps {self.layer}, of which the network has none")
-        largest, inside = max(map(size, layers)), sum(map(size, layers))
-        outside = size(module) - inside
-        gradients = min(outside, size(module, trained=True))
-        return {"put together": float(3 * largest + outside + gradients)}
+        sizes = [size(block, trained=True) for block in sharding.pieces(module, self.layer)]
+        outside = size(module, trained=True) - sum(sizes)
+        return {"put together": float(3 * max(sizes, default=0) + 2 * outside)}
 
     def sent(self, module: nn.Module, passes: int) -> float:
         """Bytes that each device sends for one update of `passes` batches, by the ring algorithm.
 
         Gradients are summed and spread again, 2 (n - 1) / n of their size; with FSDP weights are
-        collected twice a batch, gradients summed once.
+        collected twice a batch, and gradients, whole until then, are summed at the last.
         """
         ring = (self.devices - 1) / self.devices
         if self.kind == "FSDP":
-            return ring * passes * (2 * size(module) + size(module, trained=True))
+            return ring * (2 * passes + 1) * size(module, trained=True)
         return 2 * ring * size(module, trained=True)
 
 

@@ -76,8 +76,9 @@ def of_training(job: Any, spread: Spread, *, reads_data: bool, memory: float | N
         exchange = spread.beside(objective)
         room = None if memory is None else _FULL * memory - sum(exchange.values())
         fits, update = _fitting(job, drawn, spread, whole, room)
-        sent = spread.sent(objective, job.accumulate * whole // fits)
-    parts = _memory(update, spread) | exchange
+        passes = job.accumulate * whole // fits
+        sent = spread.sent(objective, passes)
+    parts = _memory(update, spread, passes) | exchange
     return Load(
         kind="training",
         images=job.steps * job.batch_size,
@@ -87,7 +88,7 @@ def of_training(job: Any, spread: Spread, *, reads_data: bool, memory: float | N
         flops=update.passes.flops / fits,
         flops_apart=update.step.flops,
         memory=parts,
-        accumulate=job.accumulate * whole // fits,
+        accumulate=passes,
         sent=sent if spread.devices > 1 else 0.0,
         image_bytes=drawn.image_bytes,
         label_bytes=drawn.label_bytes,
@@ -154,15 +155,15 @@ def _state(optimizer: torch.optim.Optimizer) -> int:
     return sum(v.numel() * v.element_size() for v in kept if isinstance(v, torch.Tensor))
 
 
-def _memory(update: _Update, spread: Spread) -> dict[str, float]:
+def _memory(update: _Update, spread: Spread, passes: int) -> dict[str, float]:
     """What a device holds when it holds most: at the turn of the passes, or in the step."""
     beyond = max(update.passes.peak, update.gradients + update.step.peak - update.state)
     parts = {
         "weights": spread.share(float(update.weights)),
-        "frozen weights": spread.share(float(update.frozen)),
-        "gradients": spread.share(float(update.gradients)),
+        "frozen weights": float(update.frozen),
+        "gradients": spread.gradients(float(update.gradients), passes),
         "optimizer": spread.share(float(update.state)),
-        "moving average": float(update.average),
+        "moving average": spread.share(float(update.average)),
         "activations": float(max(0, beyond - update.gradients)),
     }
     return {name: amount for name, amount in parts.items() if amount}
@@ -181,7 +182,7 @@ def _fitting(
         if whole % images or (an_image and room and state + an_image * images > room):
             continue
         update = _update(job, images, drawn)
-        memory = _memory(update, spread)
+        memory = _memory(update, spread, job.accumulate * whole // images)
         held = sum(memory.values())
         if room is None or held <= room:
             return images, update

@@ -75,3 +75,20 @@ def test_what_cannot_start():
         rehearse(job(batch_size=8), ranks=8, launch=FSDP, reads_data=False)
     with pytest.raises(FileNotFoundError, match="no launch file"):
         rehearse(small(), ranks=8, launch=Path("none.yaml"), reads_data=False)
+
+
+@pytest.mark.parametrize("launch", [None, FSDP])
+def test_frozen_helpers_lie_whole_on_each_process(
+    launch: Path | None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    """An encoder to align features with; teachers of a folder."""
+    spread = ["--launch", str(launch)] if launch else ["--ranks", "32"]
+    recipe = ["rehearse", "recipes.student:vits", *spread, "--json"]
+    depth_anything("tiny_teacher").save_pretrained(tmp_path / "teacher")
+    assert main(recipe) == 0
+    encoder = json.loads(capsys.readouterr().out)["parts"]
+    assert [part["frozen"] for part in encoder] == pytest.approx([4 * 22e6] * 3, rel=0.05)
+
+    given = [f"teacher={tmp_path / 'teacher'}", "batch_size=32"]
+    recipe[1] = "recipes.distill_any_depth:tiny"
+    assert main([*recipe, "--set", *given]) == 0

@@ -19,7 +19,7 @@ class Layer(nn.Linear):
 
 
 def network() -> nn.Module:
-    """Three layers and 200 bytes outside of them, of which half is trained."""
+    """Three layers and 200 bytes outside of them, of which half is trained; the rest lies whole."""
     outside = nn.Linear(5, 5, bias=False)
     frozen = nn.Linear(5, 5, bias=False).requires_grad_(False)
     return nn.Sequential(Layer(), Layer(), Layer(), outside, frozen)
@@ -34,9 +34,10 @@ def test_ddp():
 
 def test_fsdp():
     lies = Spread(devices=4, kind="FSDP", layer="Layer")
-    assert lies.share(100.0) == 25.0
-    assert lies.beside(network()) == {"put together": 3 * 400 + 200 + 200}
-    assert lies.sent(network(), 3) == 3 / 4 * 3 * (2 * 1400 + 1300)
+    assert lies.share(100.0) == lies.gradients(100.0, 1) == 25.0
+    assert lies.gradients(100.0, 3) == 100.0
+    assert lies.beside(network()) == {"put together": 3 * 400 + 2 * 100}
+    assert lies.sent(network(), 3) == 3 / 4 * (3 * 2 + 1) * 1300
 
 
 def test_one_device_sends_nothing():
@@ -44,7 +45,7 @@ def test_one_device_sends_nothing():
 
 
 def test_fsdp_of_layers_that_are_not_there():
-    with pytest.raises(ValueError, match="FSDP wraps Block"):
+    with pytest.raises(ValueError, match=r"names \['Block'\], which Sequential has none of"):
         Spread(devices=4, kind="FSDP", layer="Block").beside(network())
 
 
