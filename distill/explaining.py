@@ -2,11 +2,12 @@
 
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from distill.job import Job
 from distill.recipe import Recipe, plain_fields, settings_of
@@ -14,6 +15,7 @@ from distill.recipe import Recipe, plain_fields, settings_of
 _WIDTH = 120  # characters of a line
 _COLUMNS = (24, 36, 40)  # at most, of values, sources and names; the last column has the rest
 _OURS = ("distill", "pseudo_labels", "recipes")
+_NEXT = re.compile(r"; (?=[\w.]+: )")  # alternative
 _HEAD = ("", "value", "source", "or else")
 
 
@@ -50,7 +52,9 @@ def _value_of(inputs: Mapping[str, Any], place: Sequence[str], default: Any) -> 
 
 def _table(rows: Iterable[tuple[tuple[str, ...], str, Any, Any]]) -> Iterator[str]:
     """Four columns, a heading for each group; cells are broken between words."""
-    cells = [(group, (name, plainly(value), *_notes(hint))) for group, name, value, hint in rows]
+    cells = [
+        (group, (name, plainly(value), *_notes(hint, value))) for group, name, value, hint in rows
+    ]
     longest = [max(len(row[n]) for row in (_HEAD, *(row for _, row in cells))) for n in range(3)]
     value, source, name = _COLUMNS
     widths = [min(longest[0], name), min(longest[1], value), min(longest[2], source)]
@@ -73,11 +77,25 @@ def _broken(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
         yield f"  {line}".rstrip()
 
 
-def _notes(hint: Any) -> tuple[str, str]:
-    """Source and alternatives, as an `Annotated` hint gives them."""
+def _notes(hint: Any, value: Any) -> tuple[str, str]:
+    """Source and alternatives of `value`, as an `Annotated` hint gives them.
+
+    Alternatives are `VALUE: who says so`, with semicolons between. Of one that is the value, what
+    says so is its source, and the usual source an alternative. Choices without a word come last.
+    """
     notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    source, others, *_ = *(note for note in notes if isinstance(note, str)), "", ""
-    return source, others
+    source, told, *_ = *(note for note in notes if isinstance(note, str)), "", ""
+    others = re.split(_NEXT, told) if told else []
+    for other in others:
+        named, _, reason = other.partition(": ")
+        if reason and named == plainly(value):
+            others = [source, *(rest for rest in others if rest is not other)]
+            source = reason
+            break
+    inner = get_args(hint)[0] if notes else hint
+    choices = map(str, get_args(inner)) if get_origin(inner) is Literal else ()
+    silent = [c for c in choices if c != str(value) and c not in re.findall(r"\w+", told)]
+    return source, "; ".join([*others, *([", ".join(silent)] if silent else [])])
 
 
 def plainly(value: Any) -> str:

@@ -96,13 +96,19 @@ def told(news: Any) -> list[Any]:
 
 
 def die_with_launcher() -> None:
-    """Have the kernel end this process when torchrun, which started it, has ended.
+    """Have the kernel end this process when torchrun or Accelerate, which started it, has ended.
 
-    Processes that outlive a torchrun that was killed would hold the output folder, and refuse it to
-    the next start, until they notice. Not under torchrun, or not on Linux, it does nothing.
+    Processes that outlive a launcher that was killed would hold the output folder, and refuse it to
+    the next start, until they notice. Accelerate passes no signal on to a process that is alone:
+    with its end comes SIGTERM, after which a run saves. On another system than Linux, or without
+    them, it does nothing.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ and hasattr(libc := ctypes.CDLL(None), "prctl"):
+    if not hasattr(libc := ctypes.CDLL(None), "prctl"):
+        return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    elif "ACCELERATE_MIXED_PRECISION" in os.environ:  # which its launcher sets
+        libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def heard(code: int) -> int:

@@ -89,7 +89,7 @@ class Muon(torch.optim.Optimizer):
         self._step_matrices(flag > 0)
 
     def _step_matrices(self, held: Tensor) -> None:
-        """Muon's step, taken back on the device where `held`."""
+        """Muon's step, taken back on the device where `held`; all matrices are kept for that."""
         moved = [p for g in self._muon.param_groups for p in g["params"] if p.grad is not None]
         for parameter in moved:
             self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))

@@ -177,7 +177,11 @@ class Relative:
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Alignment with the tokens of the frozen encoder that the student starts from."""
+    """Alignment with the tokens of the frozen encoder that the student starts from.
+
+    It sees what the student sees, colours and CutMix included, as V1 figure 2 draws it: in a clean
+    image a token inside a box would be another image's.
+    """
 
     feature: Annotated[
         float,

@@ -26,9 +26,9 @@ from recipes.sets import Watched
 
 PHOTOS, TEACHER = Path("photos"), Path("models/depth_anything_v2_vitl")
 CONTEXTS = {"global": (1,), "local": (4,), "hybrid": (1, 2, 4), "none": ()}
-Teacher = Annotated[Path, "section 4: Depth Anything V2 L", "any Depth Anything"]
+Teacher = Annotated[Path, "section 4.1: Depth Anything V2 L", "any Depth Anything"]
 Assistant = Annotated[
-    Path | None, "section 3: GenPercept, whose diffusion is not had here", "any Depth Anything"
+    Path | None, "section 4.1: GenPercept, whose diffusion is not had here", "any Depth Anything"
 ]
 Start = Annotated[
     Path | None,
@@ -47,24 +47,28 @@ class Distilled:
     """The numbers of Distill-Any-Depth; sections and tables are its own."""
 
     length: Length
-    size: Annotated[int, "section 4: 560, 40 patches"] = 560
-    smallest: Annotated[int, "section 4: crops from 644 to the short side"] = 644
+    size: Annotated[int, "section 4.1: 560, 40 patches"] = 560
+    smallest: Annotated[int, "section 4.1: crops from 644 to the short side"] = 644
     flip: Annotated[float, "V2 section 7.1; not told here"] = 0.5
     normalisation: Annotated[
         Normalisation, "table 1: best in the shared context", "global: Depth Anything's"
     ] = "hybrid"
-    shared: Annotated[float, "section 3"] = 1.0
-    local: Annotated[float, "section 3", "0 leaves local contexts out"] = 0.5
+    shared: Annotated[float, "section 3.2, equation 9"] = 1.0
+    local: Annotated[float, "section 4.1", "0: no local contexts"] = 0.5
     local_normalisation: Annotated[
         Normalisation, "table 1: best in local contexts", "global: Depth Anything's"
     ] = "hybrid"
-    parts: Annotated[int, "ours; the paper gives no number"] = 2
+    parts: Annotated[int, "ours; section 3.2 has N of them"] = 2
     part_side: Annotated[
-        tuple[float, float], "ours; the paper gives no number, shares of the picture's side"
+        tuple[float, float],
+        "ours: shares of the picture's side, smallest and largest; each is seen at `size`",
+        "0.5,0.5: section 4.1, patches of 560 x 560, if `zoom` is the scale they are cut at",
     ] = (0.5, 0.75)
-    zoom: Annotated[int, "ours: parts are cut from a picture so many times as large"] = 2
-    primary: Annotated[float, "section 3, select 7 : 3; used with an assistant"] = 0.7
-    gradient: Annotated[float, "section 4: 2.0, as V2"] = 2.0
+    zoom: Annotated[
+        int, "ours: parts are cut from a picture so many times as large; section 4.1: silent"
+    ] = 2
+    primary: Annotated[float, "section 4.1, selected 7:3; used with an assistant"] = 0.7
+    gradient: Annotated[float, "section 4.1: 2.0, as V2"] = 2.0
     scales: Annotated[int, "Ranftl et al. 2020; not told here"] = 4
     features: Features
     descent: Descent

@@ -73,7 +73,9 @@ def metric(
     warmup: Warmup = 100,
     max_grad_norm: Clip = 1.0,
     variance_focus: Annotated[float, "metric_depth/util/loss.py of V2"] = 0.5,
-    gradient: Gradient = 0.5,
+    gradient: Annotated[
+        float, "our own: of log depth, keeps edges; sparse truth has none", "0: metric_depth of V2"
+    ] = 0.5,
     held_out: HeldOutShare = 0.1,
     by_folder: ByFolder = False,
 ) -> TrainJob:
@@ -234,7 +236,14 @@ def _metric_student(
         for number in range(count):
             yield partial(seen, rng=None)(dataset[number * len(dataset) // count])
 
-    return in_metres(load_student(start), samples(), max_depth=max_depth)
+    made = in_metres(load_student(start), samples(), max_depth=max_depth)
+    reach = made.network.config.max_depth if isinstance(made, DepthAnything) else max_depth
+    if reach < max_depth:  # a sigmoid cannot say more
+        raise ValueError(
+            f"max_depth={max_depth}, but {start} predicts metres up to {reach}: --set "
+            f"max_depth={reach}, or start from a relative model"
+        )
+    return made
 
 
 def _log_gradients(

@@ -79,7 +79,7 @@ def vitl(
 def vits(
     data: Path = DATA, *, dinov2: Dinov2 = "facebook/dinov2-small", numbers: Teacher = V2
 ) -> TrainJob:
-    """The same with DINOv2-S: V2 table 5's "synthetic only" baseline, and a quick first try.
+    """The same with DINOv2-S, for a quick first try; with all five sets V2 table 5's baseline.
 
     distill run recipes.teacher:vits --data data --out runs/teacher
     """

@@ -173,6 +173,8 @@ def test_wrong_inputs_are_named(tmp_path: Path, start: Path) -> None:
     depth_anything("tiny", max_depth=20.0).save_pretrained(tmp_path / "metric")
     with pytest.raises(ValueError, match="predicts metres; start from a relative model"):
         run("relative", data, tmp_path / "c", start=tmp_path / "metric", held_out=0.4)
+    with pytest.raises(ValueError, match=r"max_depth=80, but .*metric predicts metres up to 20"):
+        run("metric", data, tmp_path / "e", start=tmp_path / "metric", held_out=0.4, max_depth=80)
     with pytest.raises(FileNotFoundError, match="nowhere: no model with its processor"):
         run("metric", data, tmp_path / "d", start=tmp_path / "nowhere", held_out=0.4)
 

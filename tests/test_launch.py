@@ -38,8 +38,9 @@ def test_two_launched_processes_validate_as_one(tmp_path: Path):
     assert two == pytest.approx(one, rel=1e-4)
 
 
-def test_processes_end_with_their_launcher(tmp_path: Path):
-    """A torchrun that is killed cannot end its processes; the kernel does."""
+@pytest.mark.parametrize("launcher_sets", ["TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"])
+def test_processes_end_with_their_launcher(launcher_sets: str, tmp_path: Path):
+    """A launcher that is killed cannot end its processes; the kernel does."""
     mark = tmp_path / "process"
     process = (
         "import os, pathlib, time; from distill.launch import die_with_launcher;"
@@ -47,7 +48,7 @@ def test_processes_end_with_their_launcher(tmp_path: Path):
         "time.sleep(300)"
     )
     start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {process!r}])"
-    environment = os.environ | {"TORCHELASTIC_RUN_ID": "a run"}
+    environment = os.environ | {launcher_sets: "no"}
     with subprocess.Popen([sys.executable, "-c", start], cwd=ROOT, env=environment) as launcher:
         while not mark.exists() or not mark.read_text():
             assert launcher.poll() is None
@@ -67,6 +68,30 @@ def _ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+@pytest.mark.parametrize(
+    ("restarts", "rank", "code", "left_with", "ends"),
+    [
+        ("", "0", 3, 3, False),  # no torchrun
+        ("0", "0", 1, 1, False),  # one that does not restart
+        ("4", "0", 1, 0, False),
+        ("4", "0", 3, 3, True),
+        ("4", "1", 3, 3, False),
+        ("4", "0", 2, 2, False),  # a disk may come back
+        ("4", "0", 143, 143, False),
+    ],
+)
+def test_what_torchrun_hears(
+    restarts: str, rank: str, code: int, left_with: int, ends: bool, monkeypatch: pytest.MonkeyPatch
+):
+    ended: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *given: ended.append(given))
+    if restarts:
+        monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", restarts)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert launch.heard(code) == left_with
+    assert ended == ([(os.getppid(), signal.SIGTERM)] if ends else [])
 
 
 def test_how_long_a_process_waits_for_others(monkeypatch: pytest.MonkeyPatch):

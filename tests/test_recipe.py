@@ -4,7 +4,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 
@@ -18,7 +18,7 @@ SOURCE = '''
 """A recipe file."""
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -221,6 +221,27 @@ def test_explain_prints_values_sources_and_alternatives(evening: recipe.Recipe):
     assert lines[-1] == (
         "  sleeper = Evening(tune=Tune(volume=0.25, key=E flat), lamps=(0.1,1e-06))"
     )
+
+
+def test_explain_gives_an_alternative_that_is_the_value_as_its_source():
+    def asleep(
+        snore: Annotated[float, "Brahms: 0.1", "0: silence; half of it: a cat; 1: a bear"] = 0.1,
+        side: Annotated[Literal["left", "right", "back"], "doctors", "right: cats"] = "left",
+    ) -> Job:
+        """Asleep."""
+        raise NotImplementedError
+
+    @dataclass(frozen=True)
+    class Slept:
+        def run(self, out, *, resume=False): ...
+
+    lines = [line.split() for line in explain(asleep, Slept(), {}).splitlines()]
+    usual = "Brahms: 0.1 0: silence; half of it: a cat; 1: a bear"
+    assert ["snore", "0.1", *usual.split()] in lines
+    assert ["side", "left", "doctors", "right:", "cats;", "back"] in lines
+    lines = [line.split() for line in explain(asleep, Slept(), {"snore": 0.0}).splitlines()]
+    other = "silence; half of it: a cat Brahms: 0.1; 1: a bear"
+    assert ["snore", "0", *other.split()] in lines
 
 
 def test_explain_breaks_long_cells_and_shows_the_numbers_inside_parts():

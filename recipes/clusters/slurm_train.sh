@@ -52,10 +52,10 @@ while kill -0 "$step" 2>/dev/null; do # a signal ends one wait
   wait "$step" || code=$?
 done
 
-if [ "$code" = 0 ]; then exit 0; fi
+[ "$code" != 0 ] || exit 0
 if [ ! "$warned" ]; then
-  if [ -e "$OUT/stopped.txt" ]; then exit 3; fi # what a guard stopped it would stop again
-  if [ "$(latest)" = "$before" ]; then exit "$code"; fi
+  [ ! -e "$OUT/stopped.txt" ] || exit 3 # what a guard stopped it would stop again
+  [ "$(latest)" != "$before" ] || exit "$code"
 fi
 scontrol requeue "$SLURM_JOB_ID"
 exit 143

@@ -20,7 +20,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 CACHE=${CACHE:-${TMPDIR:-/tmp}/distill-cache}        # of compiled kernels, on this machine's own disk
 WAIT_FOR_HOSTS=${WAIT_FOR_HOSTS:-3600}               # seconds until a host that is gone must be back
 export DISTILL_TIMEOUT=${DISTILL_TIMEOUT:-600}       # seconds until a silent process is given up;
-# longer than a validation, a checkpoint or an export, which the first process does alone
+# longer than an export, which the first process does alone
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120} # after SIGTERM, to save
 # export NCCL_SOCKET_IFNAME=eth0 NCCL_IB_HCA=mlx5    # where the machines have several networks
 # ---------------------------------------------------------------------------------------------------
