@@ -51,7 +51,6 @@ while kill -0 "$step" 2>/dev/null; do # a signal ends one wait
   code=0
   wait "$step" || code=$?
 done
-
 [ "$code" != 0 ] || exit 0
 if [ ! "$warned" ]; then
   [ ! -e "$OUT/stopped.txt" ] || exit 3 # what a guard stopped it would stop again
