@@ -124,7 +124,8 @@ def test_an_objective_on_a_gpu(
     objective: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CrossContext, "_lot", lambda *_: 1)  # shadows have no chances
-    made, mode = objective(), FakeTensorMode()
+    made: Any = objective()
+    mode = FakeTensorMode()
     with mode:
         for module in made.modules():
             for name, parameter in module.named_parameters(recurse=False):
