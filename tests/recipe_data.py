@@ -7,6 +7,7 @@ import test_hypersim
 import test_virtual_kitti2
 import tiny_teacher
 from PIL import Image
+from tiny_encoders import save_timm
 from transformers import Dinov2Model
 
 from distill.job import seed_everything
@@ -33,6 +34,7 @@ def write(root: Path) -> Path:
         seed_everything(seed)
         Dinov2Model(dinov2.configuration(ENCODER)).save_pretrained(root / name)
         depth_anything("vits").save_pretrained(root / f"{name}_depth")
+    save_timm(root / "test_efficientnet", "test_efficientnet")
     return root
 
 
