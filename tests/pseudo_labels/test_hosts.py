@@ -67,7 +67,7 @@ def test_a_launch_outlives_one_of_its_processes(photos, tmp_path, uninterrupted,
 def test_other_numbers_of_processes_go_on(photos, tmp_path, uninterrupted):
     """Three, then two, each stopped, then one: seven shards that no number of them divides."""
     out = tmp_path / "store"
-    for processes, until in ((3, 1), (2, 4)):
+    for processes, until in ((3, 1), (2, 3)):
         process = launch(photos, out, processes, 0.4)
         wait_for(out / "index" / f"labels-{until:05d}.parquet", process)
         process.terminate()
