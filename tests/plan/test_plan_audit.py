@@ -62,7 +62,8 @@ def test_a_finished_training_run(tmp_path: Path):
     assert rows["time"].error == pytest.approx(rows["time"].planned / summary["seconds"] - 1)
     assert abs(rows["time"].error or 9) < 3  # a busy machine; a wrong unit is off by more
     assert rows["memory"].actual == summary["peak_bytes"] > 100e6
-    assert rows["memory"].planned >= summary["peak_bytes"]  # of the same process, which is older
+    # of the same process, which is older; the kernel counts its pages by the dozen
+    assert rows["memory"].planned >= 0.99 * summary["peak_bytes"]
     assert "memory" in found.text
     assert found.as_json()["rows"]["time"]["actual"] == summary["seconds"]
     with pytest.raises(
