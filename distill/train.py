@@ -154,8 +154,8 @@ def _last(out: Path) -> Path | None:
         ValueError: they see different ones.
     """
     saved = checkpoint.latest(out / "checkpoints")
-    if len(seen := set(launch.told(saved and saved.name))) > 1:
-        names = " and others ".join(sorted(map(str, seen)))
+    if len(seen := set(launch.told(saved.name if saved else "none"))) > 1:
+        names = " and others ".join(sorted(seen))
         raise ValueError(
             f"{out}: some processes see {names} as its last checkpoint; it must lie on a file "
             "system that all hosts share"

@@ -172,6 +172,12 @@ def test_a_dead_output_stops_the_run(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "100% of the output is exactly 0 in the fixed pictures after step 0" in caplog.text
 
 
+def test_processes_must_see_one_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("distill.launch.told", lambda name: [name, "step-000000005"])
+    with pytest.raises(ValueError, match="some processes see none and others step-000000005 as"):
+        job().run(tmp_path)
+
+
 def test_two_runs_never_share_a_folder(tmp_path: Path):
     with exclusive(tmp_path), pytest.raises(ValueError, match="another process is already writing"):
         job().run(tmp_path)

@@ -176,11 +176,11 @@ class Distillation(nn.Module):
         if not any(flags):
             return slice(None), slice(0, 0)
         pseudo, labelled = (
-            torch.tensor([place for place, flag in enumerate(flags) if flag is truth])
+            torch.tensor([n for n, flag in enumerate(flags) if flag is truth], dtype=torch.int64)
             for truth in (False, True)
         )
         device = batch["image"].device
-        return pseudo.long().to(device, non_blocking=True), labelled.to(device, non_blocking=True)
+        return pseudo.to(device, non_blocking=True), labelled.to(device, non_blocking=True)
 
     def _votes(self, view: "_View") -> tuple[Float[Tensor, " p"], Float[Tensor, " l"]]:
         """How much each pseudo-labelled and each labelled sample weighs."""

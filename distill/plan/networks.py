@@ -85,9 +85,9 @@ def _student(
 
 
 def _loaded(source: str | Path) -> DepthAnything:
-    configuration_, _ = _teacher(str(source))
+    config, _ = _teacher(str(source))
     with building():
-        network = DepthAnything(DepthAnythingForDepthEstimation(configuration_))
+        network = DepthAnything(DepthAnythingForDepthEstimation(config))
     return cast(DepthAnything, shadow(network))
 
 

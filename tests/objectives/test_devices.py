@@ -106,7 +106,7 @@ def batch(mode: FakeTensorMode) -> Batch:
     maps = {name: mode.from_tensor(map_) for name, map_ in made.items()}
     named = {"key": list("abcd"), "labelled": [True, False, False, True], "seed": 5}
     spaces = {"space": [Space.METRIC_DEPTH, *2 * [Space.AFFINE_DISPARITY], Space.METRIC_DEPTH]}
-    return on_device(Batch(**maps, **named, **spaces), torch.device("cuda"))  # type: ignore[arg-type, typeddict-item]
+    return on_device(Batch(**maps, **named, **spaces), torch.device("cuda"))  # type: ignore[arg-type, typeddict-item]  # of dicts
 
 
 @pytest.mark.parametrize(
